@@ -1,0 +1,168 @@
+"""Cross-entropy of a linear output head, computed a chunk of tokens at a time.
+
+The plain loss holds logits, their log-softmax and their gradient for all tokens: 3 N V numbers for N tokens and a
+vocabulary of V. Here at most `chunk_size` rows of logits exist, and the gradients of the hidden states and of the head
+are formed in the same pass, so that nothing is computed twice. The value and the gradients are those of
+`torch.nn.functional.cross_entropy(hidden @ weight.T, labels)`.
+
+Shape suffixes: N tokens, H hidden size, V vocabulary.
+"""
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+
+__all__ = ["ChunkedLossHead", "chunked_head_cross_entropy", "shift_labels_left"]
+
+
+def shift_labels_left(labels: torch.Tensor, ignore_index: int = -100) -> torch.Tensor:
+    """Move labels one place to the left, so that place t holds the token to predict at t.
+
+    Args:
+        labels: Token ids, shape (B, T), int64; `ignore_index` where no prediction is asked for.
+        ignore_index: Fills the last place of each row.
+
+    Returns:
+        Shape (B, T), int64.
+    """
+    return nn.functional.pad(labels[..., 1:], (0, 1), value=ignore_index)
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Sum over tokens of -log softmax(hidden @ weight.T)[label], divided by `divisor`; every label is a token."""
+
+    @staticmethod
+    def forward(ctx, hidden_NH, weight_VH, labels_N, divisor, chunk_size):
+        wants_hidden, wants_weight = ctx.needs_input_grad[:2]
+        wide = torch.promote_types(hidden_NH.dtype, torch.float32)
+        divisor = divisor.to(wide)
+        total = hidden_NH.new_zeros((), dtype=wide)
+        grad_hidden = torch.empty_like(hidden_NH) if wants_hidden else None
+        grad_weight = None
+        for start in range(0, hidden_NH.shape[0], chunk_size):
+            hidden = hidden_NH[start : start + chunk_size]
+            labels = labels_N[start : start + chunk_size, None]
+            logits = (hidden @ weight_VH.T).to(wide)
+            log_normaliser = torch.logsumexp(logits, dim=-1, keepdim=True)
+            total += (log_normaliser - logits.gather(1, labels)).sum()
+            if not (wants_hidden or wants_weight):
+                continue
+            # (softmax - onehot) / divisor, in the memory of the logits.
+            grad_logits = logits.sub_(log_normaliser + divisor.log()).exp_()
+            grad_logits.scatter_add_(1, labels, (-1.0 / divisor).expand(labels.shape))
+            grad_logits = grad_logits.to(hidden.dtype)
+            if wants_hidden:
+                torch.mm(grad_logits, weight_VH, out=grad_hidden[start : start + chunk_size])
+            if wants_weight:
+                # Chunks are summed in float32 or wider, as one large matrix product would sum them.
+                if grad_weight is None:
+                    grad_weight = (grad_logits.T @ hidden).to(wide)
+                elif wide == hidden.dtype:
+                    grad_weight.addmm_(grad_logits.T, hidden)
+                else:
+                    grad_weight += grad_logits.T @ hidden
+            del logits, grad_logits
+        if wants_weight:
+            grad_weight = torch.zeros_like(weight_VH) if grad_weight is None else grad_weight.to(weight_VH.dtype)
+        ctx.save_for_backward(grad_hidden, grad_weight)
+        return total / divisor
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_loss):
+        grads = ctx.saved_tensors
+        # A loss scale (fp16, several ranks) is the exception; the head's gradient is not copied without one.
+        if grad_loss.item() != 1.0:
+            grads = [None if grad is None else grad * grad_loss.to(grad.dtype) for grad in grads]
+        return (*grads, None, None, None)
+
+
+class ChunkedLossHead(nn.Linear):
+    """Output head that returns logits, or, given labels, the cross-entropy.
+
+    The loss is a mode of the module's own forward, so that what hooks into a module call (the parameter gathering of
+    FSDP and ZeRO-3) serves it too.
+    """
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        divisor: torch.Tensor | None = None,
+        chunk_size: int | None = None,
+    ) -> torch.Tensor:
+        """Apply the head.
+
+        Args:
+            hidden_states: Shape (..., H).
+            labels: Token ids, shape (N,), int64, none ignored; `hidden_states` is then (N, H).
+            divisor: Scalar by which the sum of the loss is divided; needed with `labels`.
+            chunk_size: Tokens whose logits exist at one time; needed with `labels`.
+
+        Returns:
+            Logits, shape (..., V), or the scalar loss in float32 or wider.
+        """
+        if labels is None:
+            return super().forward(hidden_states)
+        weight = self.weight
+        device_type = hidden_states.device.type
+        if torch.is_autocast_enabled(device_type):
+            low = torch.get_autocast_dtype(device_type)
+            hidden_states, weight = hidden_states.to(low), weight.to(low)
+        with torch.autocast(device_type, enabled=False):
+            return _LinearCrossEntropy.apply(hidden_states, weight, labels, divisor, chunk_size)
+
+
+def _recomputed_cross_entropy_sum(head, hidden_NH, labels_N, chunk_size, ignore_index) -> torch.Tensor:
+    """The sum for a head that something wrapped (LoRA, quantisation, tensor parallelism, compilation).
+
+    Logits are computed again in the backward pass, by the head's own forward.
+    """
+
+    def chunk_loss(hidden, labels):
+        logits = head(hidden)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return nn.functional.cross_entropy(logits, labels, reduction="sum", ignore_index=ignore_index)
+
+    total = hidden_NH.new_zeros((), dtype=torch.promote_types(hidden_NH.dtype, torch.float32))
+    for hidden, labels in zip(hidden_NH.split(chunk_size), labels_N.split(chunk_size), strict=True):
+        total = total + checkpoint(chunk_loss, hidden, labels, use_reentrant=False)
+    return total
+
+
+def chunked_head_cross_entropy(
+    head: nn.Module,
+    hidden_states: torch.Tensor,
+    labels: torch.Tensor,
+    chunk_size: int,
+    num_items_in_batch: torch.Tensor | int | None = None,
+    ignore_index: int = -100,
+    fused: bool = True,
+) -> torch.Tensor:
+    """Cross-entropy of `head(hidden_states)` against `labels` without holding all logits.
+
+    Args:
+        head: The output head. A `ChunkedLossHead` takes the fused route, where rows with ignored labels cost nothing;
+            any other module one that recomputes logits.
+        hidden_states: Shape (B, T, H).
+        labels: Shape (B, T), int64, already shifted: the token to predict at each place, or `ignore_index`.
+        chunk_size: Tokens whose logits exist at one time, at least 1.
+        num_items_in_batch: Divisor of the sum: the real tokens of the whole accumulation window. `None` means the real
+            tokens of this batch.
+        ignore_index: Label of places that do not count.
+        fused: Whether the fused route may be taken; tensor parallelism needs the head's output hooks, so not there.
+
+    Returns:
+        Scalar in float32 or wider.
+    """
+    hidden_NH = hidden_states.reshape(-1, hidden_states.shape[-1])
+    labels_N = labels.reshape(-1).to(hidden_NH.device)
+    counted = labels_N != ignore_index
+    divisor = counted.sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch).reshape(())
+    divisor = divisor.to(hidden_NH.device)
+    if torch.compiler.is_compiling() or not fused or not isinstance(head, ChunkedLossHead):
+        return _recomputed_cross_entropy_sum(head, hidden_NH, labels_N, chunk_size, ignore_index) / divisor
+    if not counted.all():
+        hidden_NH, labels_N = hidden_NH[counted], labels_N[counted]
+    return head(hidden_NH, labels=labels_N, divisor=divisor, chunk_size=chunk_size)
