@@ -9,6 +9,7 @@ from .modeling_astro_llm import (
     AstroLLMModel,
     AstroLLMPreTrainedModel,
 )
+from .version import __version__
 
 
 __all__ = [

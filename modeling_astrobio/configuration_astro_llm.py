@@ -27,7 +27,7 @@ ASTRO_LLM_PRESETS: dict[str, dict[str, Any]] = {
     },
     # The default run: minutes on two CPU cores.
     "nano": {
-        "vocab_size": 2048,
+        "vocab_size": 1024,
         "hidden_size": 128,
         "intermediate_size": 384,
         "num_hidden_layers": 4,
@@ -164,7 +164,7 @@ class AstroLLMConfig(PreTrainedConfig):
     attention_dropout: int | float = 0.0
     sliding_window: int | None = None
     layer_types: list[str] | None = None
-    loss_chunk_size: int = 256
+    loss_chunk_size: int = 512
 
     def __post_init__(self, **kwargs):
         if self.num_key_value_heads is None:

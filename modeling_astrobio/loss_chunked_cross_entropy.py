@@ -36,7 +36,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(ctx, hidden_NH, weight_VH, labels_N, divisor, chunk_size):
         wants_hidden, wants_weight = ctx.needs_input_grad[:2]
         wide = torch.promote_types(hidden_NH.dtype, torch.float32)
+        low_precision = wide != hidden_NH.dtype
         divisor = divisor.to(wide)
+        # float16 has no room below 6e-8, so there the division waits for the backward pass and its loss scale.
+        late_division = hidden_NH.dtype == torch.float16
+        inner = torch.ones_like(divisor) if late_division else divisor
         total = hidden_NH.new_zeros((), dtype=wide)
         grad_hidden = torch.empty_like(hidden_NH) if wants_hidden else None
         grad_weight = None
@@ -44,37 +48,52 @@ class _LinearCrossEntropy(torch.autograd.Function):
             hidden = hidden_NH[start : start + chunk_size]
             labels = labels_N[start : start + chunk_size, None]
             logits = (hidden @ weight_VH.T).to(wide)
-            log_normaliser = torch.logsumexp(logits, dim=-1, keepdim=True)
-            total += (log_normaliser - logits.gather(1, labels)).sum()
+            greatest = logits.amax(dim=-1, keepdim=True)
+            chosen = logits.gather(1, labels)
+            # From here on the memory of the logits holds exp(logits - greatest), then its gradient.
+            powers = logits.sub_(greatest).exp_()
+            total_power = powers.sum(dim=-1, keepdim=True)
+            total += (total_power.log() + greatest - chosen).sum()
             if not (wants_hidden or wants_weight):
                 continue
-            # (softmax - onehot) / divisor, in the memory of the logits.
-            grad_logits = logits.sub_(log_normaliser + divisor.log()).exp_()
-            grad_logits.scatter_add_(1, labels, (-1.0 / divisor).expand(labels.shape))
-            grad_logits = grad_logits.to(hidden.dtype)
+            # (softmax - onehot) / inner = (powers - total_power * onehot) * scale; one row has one scale.
+            powers.scatter_add_(1, labels, -total_power)
+            scale = 1.0 / (total_power * inner)
+            if low_precision:
+                powers = powers.mul_(scale).to(hidden.dtype)
             if wants_hidden:
-                torch.mm(grad_logits, weight_VH, out=grad_hidden[start : start + chunk_size])
+                out = torch.mm(powers, weight_VH, out=grad_hidden[start : start + chunk_size])
+                if not low_precision:
+                    out.mul_(scale)
             if wants_weight:
                 # Chunks are summed in float32 or wider, as one large matrix product would sum them.
+                scaled = hidden if low_precision else hidden * scale
                 if grad_weight is None:
-                    grad_weight = (grad_logits.T @ hidden).to(wide)
-                elif wide == hidden.dtype:
-                    grad_weight.addmm_(grad_logits.T, hidden)
+                    grad_weight = (powers.T @ scaled).to(wide)
+                elif low_precision:
+                    grad_weight += powers.T @ scaled
                 else:
-                    grad_weight += grad_logits.T @ hidden
-            del logits, grad_logits
+                    grad_weight.addmm_(powers.T, scaled)
+            del logits, powers
         if wants_weight:
-            grad_weight = torch.zeros_like(weight_VH) if grad_weight is None else grad_weight.to(weight_VH.dtype)
-        ctx.save_for_backward(grad_hidden, grad_weight)
+            grad_weight = torch.zeros_like(weight_VH) if grad_weight is None else grad_weight
+            if not late_division:
+                grad_weight = grad_weight.to(weight_VH.dtype)
+        ctx.dtypes = (hidden_NH.dtype, weight_VH.dtype)
+        ctx.save_for_backward(grad_hidden, grad_weight, divisor / inner)
         return total / divisor
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_loss):
-        grads = ctx.saved_tensors
-        # A loss scale (fp16, several ranks) is the exception; the head's gradient is not copied without one.
-        if grad_loss.item() != 1.0:
-            grads = [None if grad is None else grad * grad_loss.to(grad.dtype) for grad in grads]
+        *grads, rest = ctx.saved_tensors
+        factor = grad_loss / rest
+        # Anything but 1 is the exception (a loss scale, several ranks); the head's gradient is not copied without one.
+        if factor.item() != 1.0:
+            grads = [
+                None if grad is None else (grad * factor).to(dtype)
+                for grad, dtype in zip(grads, ctx.dtypes, strict=True)
+            ]
         return (*grads, None, None, None)
 
 

@@ -1,0 +1,1 @@
+"""Data sets made from archive tables: text records, questions with computed answers."""

@@ -1,0 +1,1 @@
+"""What every builder shares: writing a folder that the Hub and `datasets.load_dataset` understand."""

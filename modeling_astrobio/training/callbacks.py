@@ -1,0 +1,88 @@
+"""Trainer callbacks every recipe uses: a progress bar with the loss, and saving on Ctrl-C."""
+
+import signal
+import sys
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from tqdm import tqdm
+from transformers import TrainerCallback
+
+
+__all__ = ["InterruptCallback", "ProgressBarCallback"]
+
+
+class ProgressBarCallback(TrainerCallback):
+    """One bar for the run, with the last training and validation loss beside it."""
+
+    def __init__(self) -> None:
+        self.bar: tqdm | None = None
+        self.shown: dict[str, str] = {}
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.is_world_process_zero:
+            self.bar = tqdm(
+                total=state.max_steps, initial=state.global_step, desc="training", unit="step", dynamic_ncols=True
+            )
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args, state, control, logs: dict[str, Any] | None = None, **kwargs):
+        for key, label in (("loss", "loss"), ("eval_loss", "validation")):
+            if logs and key in logs:
+                self.shown[label] = f"{float(logs[key]):.3f}"
+        if self.bar is not None:
+            self.bar.set_postfix(self.shown, refresh=False)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+class InterruptCallback(TrainerCallback):
+    """On SIGINT or SIGTERM, finish the step, save a checkpoint and stop; a second signal stops at once.
+
+    Attributes:
+        signal_number: The signal that came, or `None`.
+    """
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def _on_signal(self, number, frame):
+        if self.signal_number is not None:
+            raise KeyboardInterrupt
+        self.signal_number = number
+        print(f"\n{signal.Signals(number).name}: saving a checkpoint after this step", file=sys.stderr, flush=True)
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self._previous = {number: signal.signal(number, self._on_signal) for number in self.signals}
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self._any_rank(args):
+            control.should_save = True
+            control.should_training_stop = True
+            # A job scheduler grants seconds: the checkpoint comes first; an evaluation due at this step is left out.
+            control.should_evaluate = False
+
+    def _any_rank(self, args) -> bool:
+        came = self.signal_number is not None
+        if args.world_size > 1:
+            flag = torch.tensor(float(came), device=args.device)
+            dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+            came = bool(flag.item())
+            if came and self.signal_number is None:
+                self.signal_number = signal.SIGINT
+        return came
+
+    def on_train_end(self, args, state, control, **kwargs):
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}

@@ -1,0 +1,165 @@
+"""Checkpoints that are whole or absent: written aside, listed with their digests, then renamed."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from .errors import CheckpointError
+
+
+__all__ = ["MANIFEST_NAME", "find_checkpoints", "publish_folder", "resolve_resume", "verify_checkpoint", "write_whole"]
+
+
+MANIFEST_NAME = "manifest.json"
+_NAME = re.compile(r"checkpoint-(\d+)")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def publish_folder(staging: Path, target: Path) -> None:
+    """List a folder's files with size and SHA-256, force them to disk, and give the folder its name.
+
+    Args:
+        staging: A complete folder on the same file system as `target`.
+        target: Its name from now on; an earlier folder of this name is replaced only when the new one is in place.
+    """
+    files = sorted(path for path in staging.rglob("*") if path.is_file() and path.name != MANIFEST_NAME)
+    manifest = {
+        path.relative_to(staging).as_posix(): {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in files
+    }
+    (staging / MANIFEST_NAME).write_text(json.dumps({"files": manifest}, indent=1), encoding="utf-8")
+    for path in (*files, staging / MANIFEST_NAME):
+        _fsync(path)
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    staging.rename(target)
+    _fsync(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def write_whole(target: Path) -> Iterator[Path]:
+    """Yield a folder to write into; it becomes `target` if the block ends well, and vanishes if it does not.
+
+    Raises:
+        CheckpointError: If the disk is full or a file cannot be written; `target` is then as it was.
+    """
+    staging = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        staging.mkdir(parents=True)
+        yield staging
+        publish_folder(staging, target)
+    except BaseException as error:
+        shutil.rmtree(staging, ignore_errors=True)
+        if is_write_failure(error):
+            raise write_failure(target, error) from error
+        raise
+
+
+def is_write_failure(error: BaseException) -> bool:
+    """Whether an exception is what the libraries raise where a file cannot be written."""
+    torch_writer = isinstance(error, RuntimeError) and (
+        "PytorchStreamWriter" in str(error) or "inline_container" in str(error)
+    )
+    return isinstance(error, (OSError, SafetensorError)) or torch_writer
+
+
+def write_failure(target: Path, error: BaseException) -> CheckpointError:
+    """Say what was not written, why, and what is still there."""
+    parent = target.parent
+    while not parent.exists():
+        parent = parent.parent
+    free = shutil.disk_usage(parent).free
+    good = last_good_checkpoint(target.parent)
+    kept = (
+        f"The last good checkpoint is {good}; free space and continue with --resume."
+        if good
+        else ("There is no earlier checkpoint; free space and start again.")
+    )
+    return CheckpointError(f"could not write {target}: {error} ({free / 2**30:.2f} GiB are free there). {kept}")
+
+
+def find_checkpoints(run_dir: Path) -> list[Path]:
+    """Return the checkpoints of a run, newest (highest step) first, damaged ones included."""
+    if not run_dir.is_dir():
+        return []
+    found = [(int(match[1]), path) for path in run_dir.iterdir() if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def verify_checkpoint(checkpoint: Path) -> str | None:
+    """Compare a checkpoint with its manifest.
+
+    Returns:
+        What is wrong, naming the file, or `None` if it is whole.
+    """
+    try:
+        files = json.loads((checkpoint / MANIFEST_NAME).read_text(encoding="utf-8"))["files"]
+        listed = [(name, expected["bytes"], expected["sha256"]) for name, expected in files.items()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"its {MANIFEST_NAME} cannot be read ({type(error).__name__}: {error})"
+    for name, size, digest in listed:
+        path = checkpoint / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} bytes instead of {size}"
+        if _digest(path) != digest:
+            return f"{name} has other content than was written (SHA-256 differs)"
+    return None
+
+
+def last_good_checkpoint(run_dir: Path) -> Path | None:
+    """Return the newest whole checkpoint of a run, or `None`."""
+    return next((path for path in find_checkpoints(run_dir) if verify_checkpoint(path) is None), None)
+
+
+def resolve_resume(run_dir: Path, resume: str) -> Path:
+    """Choose the checkpoint to continue from.
+
+    Args:
+        run_dir: Folder of the run.
+        resume: "last" takes the newest and insists on it; "auto" takes the newest whole one; anything else is the
+            folder of a checkpoint.
+
+    Raises:
+        CheckpointError: If there is none, or the one asked for is damaged; the last good one is offered.
+    """
+    if resume == "auto":
+        good = last_good_checkpoint(run_dir)
+        if good is None:
+            raise CheckpointError(f"--resume needs a whole checkpoint in {run_dir}; got none. Start without --resume.")
+        return good
+    checkpoints = find_checkpoints(run_dir)
+    if resume == "last" and not checkpoints:
+        raise CheckpointError(f"--resume needs a checkpoint in {run_dir}; got none. Start without --resume.")
+    chosen = checkpoints[0] if resume == "last" else Path(resume)
+    if not chosen.is_dir():
+        raise CheckpointError(f"--resume needs the folder of a checkpoint; got {resume!r}, which is not a folder.")
+    fault = verify_checkpoint(chosen)
+    if fault is None:
+        return chosen
+    good = last_good_checkpoint(run_dir)
+    remedy = f"The last good one is {good}: pass --resume {good}." if good else "No whole checkpoint is left."
+    raise CheckpointError(f"checkpoint {chosen} is damaged: {fault}. {remedy}")

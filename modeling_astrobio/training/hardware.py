@@ -1,0 +1,59 @@
+"""What this machine has, and whether it has what a recipe asks for."""
+
+import importlib.metadata
+import os
+import platform
+from typing import Any
+
+import torch
+
+from .errors import HardwareError
+
+
+__all__ = ["check_device", "describe_hardware", "package_versions"]
+
+
+_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "peft", "bitsandbytes")
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is absent.
+
+    Args:
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        HardwareError: If CUDA is asked for and torch has none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        build = "has no CUDA support" if torch.version.cuda is None else "sees no CUDA device"
+        raise HardwareError(
+            f"device must be available; got 'cuda', and this torch ({torch.__version__}) {build}. "
+            "Pass device=cpu, or install a CUDA build of torch on a machine with a GPU."
+        )
+
+
+def describe_hardware() -> dict[str, Any]:
+    """Return processor, threads and GPUs; no host name."""
+    gpus = [
+        {"name": properties.name, "memory_bytes": properties.total_memory}
+        for properties in map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+    ]
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cpu_cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "gpus": gpus,
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that numerics depend on, those installed."""
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,67 @@
+"""What a run leaves for its reader: loss plot, result JSON, model card."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from huggingface_hub import ModelCard, ModelCardData
+from matplotlib.figure import Figure
+
+
+__all__ = ["plot_losses", "write_model_card", "write_result"]
+
+
+def plot_losses(log_history: list[dict[str, Any]], path: Path) -> None:
+    """Draw training and validation loss over steps.
+
+    Args:
+        log_history: `TrainerState.log_history`.
+        path: PNG to write.
+    """
+    matplotlib.use("agg")
+    training = [(row["step"], row["loss"]) for row in log_history if "loss" in row]
+    validation = [(row["step"], row["eval_loss"]) for row in log_history if "eval_loss" in row]
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    if training:
+        axes.plot(*zip(*training, strict=True), color="#9db7d5", linewidth=0.8, label="training, each step")
+        window = max(1, len(training) // 40)
+        smooth = [
+            (training[end - 1][0], sum(loss for _, loss in training[end - window : end]) / window)
+            for end in range(window, len(training) + 1)
+        ]
+        axes.plot(
+            *zip(*smooth, strict=True), color="#1f4e8c", linewidth=1.6, label=f"training, mean of {window} steps"
+        )
+    if validation:
+        axes.plot(*zip(*validation, strict=True), color="#c8501e", marker="o", markersize=4, label="validation")
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss (nats per learned token)")
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=130)
+
+
+def write_result(result: dict[str, Any], path: Path) -> None:
+    """Write the result as JSON, whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def write_model_card(result: dict[str, Any], template: Path, path: Path) -> None:
+    """Fill a card template with a result; every number in the card comes from it."""
+    card = ModelCard.from_template(
+        ModelCardData(
+            language="en",
+            license="apache-2.0",
+            library_name="transformers",
+            pipeline_tag="text-generation",
+            tags=["astrobiology", "exoplanets", "modeling_astrobio"],
+            datasets=[result["data"]["name"]] if result["data"]["hub"] else None,
+        ),
+        template_path=str(template),
+        result=result,
+    )
+    path.write_text(str(card), encoding="utf-8")

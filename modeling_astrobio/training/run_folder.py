@@ -1,0 +1,77 @@
+"""The folder of a run: one run each, its resolved recipe beside its checkpoints."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .checkpoints import find_checkpoints
+from .errors import RunFolderError
+
+
+__all__ = ["RECIPE_NAME", "open_run_folder"]
+
+
+RECIPE_NAME = "recipe.yaml"
+# What may differ between a run and its continuation without changing what is computed.
+_FREE_ON_RESUME = {
+    "output_dir",
+    "training.save_steps",
+    "training.save_total_limit",
+    "training.logging_steps",
+    "training.report_to",
+    "training.dataloader_num_workers",
+    "training.disable_tqdm",
+    "training.per_device_eval_batch_size",
+}
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def open_run_folder(output_dir: Path, recipe: dict[str, Any], resume: bool) -> None:
+    """Claim a new folder for a run, or check that a resumed run is the one the folder holds.
+
+    Args:
+        output_dir: Folder of the run; made if absent.
+        recipe: The resolved recipe, written as `recipe.yaml`.
+        resume: Whether the run continues.
+
+    Raises:
+        RunFolderError: If the folder holds another run, something else, or, on resume, a run of another recipe.
+    """
+    path = output_dir / RECIPE_NAME
+    if not resume:
+        if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
+            holds = "another run" if path.is_file() else "other files"
+            checkpoints = find_checkpoints(output_dir)
+            remedy = " Continue it with --resume," if checkpoints else ""
+            raise RunFolderError(
+                f"output_dir must be new or empty; got {output_dir}, which holds {holds}.{remedy} "
+                "Pass output_dir=OTHER_FOLDER, or remove it."
+            )
+        output_dir.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        return
+    if not path.is_file():
+        raise RunFolderError(
+            f"--resume needs a run in {output_dir}; got no {RECIPE_NAME} there. Start without --resume."
+        )
+    before, now = _flat(yaml.safe_load(path.read_text(encoding="utf-8"))), _flat(recipe)
+    changed = [
+        f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if key not in _FREE_ON_RESUME and before.get(key) != now.get(key)
+    ]
+    if changed:
+        raise RunFolderError(
+            f"--resume continues the run in {output_dir} as it was; the recipe differs: {'; '.join(changed)}. "
+            "Undo the change, or start a new run in another output_dir."
+        )
