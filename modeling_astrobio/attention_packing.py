@@ -1,6 +1,7 @@
 """Packed sequences: several documents in one row, told apart by positions that start again."""
 
 import torch
+from transformers.utils.import_utils import is_tracing
 
 
 __all__ = ["document_positions", "flash_varlen_arguments"]
@@ -30,13 +31,19 @@ def document_positions(
     ):
         return None
     position_ids = position_ids.expand(batch_size, -1)
-    breaks = position_ids[:, 1:] != position_ids[:, :-1] + 1
-    if attention_mask is None:
-        return position_ids if breaks.any() else None
-    real = attention_mask.to(device=position_ids.device, dtype=torch.bool)
-    # A break beside padding is the padding's own border, which the padding mask serves.
-    if not (breaks & real[:, 1:] & real[:, :-1]).any():
-        return None
+    real = None
+    if attention_mask is not None:
+        real = attention_mask.to(device=position_ids.device, dtype=torch.bool)
+    # A graph cannot branch on values, so that while one is traced every row counts as packed.
+    if not is_tracing(position_ids):
+        breaks = position_ids[:, 1:] != position_ids[:, :-1] + 1
+        # A break beside padding is the padding's own border, which the padding mask serves.
+        if real is not None:
+            breaks = breaks & real[:, 1:] & real[:, :-1]
+        if not breaks.any():
+            return None
+    if real is None:
+        return position_ids
     isolated = -2 * torch.arange(1, position_ids.shape[1] + 1, device=position_ids.device)
     return torch.where(real, position_ids, isolated)
 

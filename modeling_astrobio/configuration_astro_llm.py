@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
+from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_rope_utils import RopeParameters
 from transformers.utils.type_validators import interval
@@ -116,7 +117,8 @@ class AstroLLMConfig(PreTrainedConfig):
             logits at once, as transformers does.
 
     Raises:
-        ValueError: If a size does not fit the others; the message names the field, what it needs and what it got.
+        huggingface_hub.errors.StrictDataclassError: If a field has the wrong type or a size does not fit the others; the
+            message names the field, what it needs and what it got.
 
     Example:
         >>> AstroLLMConfig.from_preset("13b").num_key_value_heads
@@ -150,7 +152,7 @@ class AstroLLMConfig(PreTrainedConfig):
     hidden_act: str = "silu"
     max_position_embeddings: int = 4096
     initializer_range: float = interval(min=0.0, max=1.0)(default=0.02)
-    rms_norm_eps: float = 1e-6
+    rms_norm_eps: float = interval(min=0.0)(default=1e-6)
     use_cache: bool = True
     pad_token_id: int | None = None
     bos_token_id: int | None = None
@@ -161,7 +163,7 @@ class AstroLLMConfig(PreTrainedConfig):
     attention_output_bias: bool | None = None
     mlp_bias: bool = False
     use_qk_norm: bool = False
-    attention_dropout: int | float = 0.0
+    attention_dropout: int | float = interval(min=0.0, max=1.0)(default=0.0)
     sliding_window: int | None = None
     layer_types: list[str] | None = None
     loss_chunk_size: int = 512
@@ -210,6 +212,21 @@ class AstroLLMConfig(PreTrainedConfig):
             )
         if self.head_dim % 2 != 0:
             raise ValueError(f"head_dim must be even for rotary positions; got {self.head_dim}.")
+        if self.hidden_act not in ACT2FN:
+            near = difflib.get_close_matches(self.hidden_act, ACT2FN, n=1)
+            raise ValueError(
+                f"hidden_act must be one of transformers' ACT2FN; got {self.hidden_act!r}. Nearest: {near}."
+            )
+        if "rope_type" not in self.rope_parameters:
+            raise ValueError(
+                "rope_parameters must be one set for all layers, with a 'rope_type'; "
+                f"got the keys {sorted(self.rope_parameters)}."
+            )
+        if self.rope_parameters.get("partial_rotary_factor", 1.0) != 1.0:
+            raise ValueError(
+                "rope_parameters['partial_rotary_factor'] must be 1, for the whole of a head is rotated; "
+                f"got {self.rope_parameters['partial_rotary_factor']}."
+            )
         if len(self.layer_types) != self.num_hidden_layers:
             raise ValueError(
                 f"layer_types must have num_hidden_layers ({self.num_hidden_layers}) entries; "
@@ -237,7 +254,8 @@ class AstroLLMConfig(PreTrainedConfig):
         """
         if name not in ASTRO_LLM_PRESETS:
             raise ValueError(f"preset must be one of {sorted(ASTRO_LLM_PRESETS)}; got {name!r}.")
-        known = {field.name for field in fields(cls)}
+        # `num_labels` is a property, set through `id2label`.
+        known = {field.name for field in fields(cls)} | {"num_labels"}
         for key in overrides:
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=1)

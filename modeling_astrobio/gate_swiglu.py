@@ -22,9 +22,12 @@ class _SwiGLU(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
         gate, up = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            # A second derivative is wanted, which neither silu_backward nor what works in place has.
+            sigmoid = torch.sigmoid(gate)
+            return grad * up * sigmoid * (1 + gate * (1 - sigmoid)), grad * gate * sigmoid
         grad_gate = grad_up = None
         if ctx.needs_input_grad[0]:
             grad_gate = torch.ops.aten.silu_backward(grad * up, gate)
@@ -43,6 +46,6 @@ def swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     Returns:
         Shape (..., F).
     """
-    if torch.is_grad_enabled() and (gate.requires_grad or up.requires_grad):
+    if gate.dtype == up.dtype and torch.is_grad_enabled() and (gate.requires_grad or up.requires_grad):
         return _SwiGLU.apply(gate, up)
     return swiglu_naive(gate, up)

@@ -11,9 +11,10 @@ Shape suffixes: N tokens, H hidden size, V vocabulary.
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+from transformers.utils.import_utils import is_fake_tensor
 
 
-__all__ = ["ChunkedLossHead", "chunked_head_cross_entropy", "shift_labels_left"]
+__all__ = ["ChunkedLossHead", "chunked_head_cross_entropy", "cross_entropy", "shift_labels_left"]
 
 
 def shift_labels_left(labels: torch.Tensor, ignore_index: int = -100) -> torch.Tensor:
@@ -27,6 +28,28 @@ def shift_labels_left(labels: torch.Tensor, ignore_index: int = -100) -> torch.T
         Shape (B, T), int64.
     """
     return nn.functional.pad(labels[..., 1:], (0, 1), value=ignore_index)
+
+
+def cross_entropy(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    num_items_in_batch: torch.Tensor | int | None = None,
+    ignore_index: int = -100,
+) -> torch.Tensor:
+    """Cross-entropy of all logits at once, in float32 or wider.
+
+    Args:
+        logits: Shape (..., V).
+        labels: Shape (...), int64, already shifted.
+        num_items_in_batch: Divisor of the sum; `None` means the labels that are not ignored.
+        ignore_index: Label of places that do not count.
+    """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).flatten(0, -2)
+    labels = labels.flatten().to(logits.device)
+    if num_items_in_batch is None:
+        return nn.functional.cross_entropy(logits, labels, ignore_index=ignore_index)
+    total = nn.functional.cross_entropy(logits, labels, reduction="sum", ignore_index=ignore_index)
+    return total / torch.as_tensor(num_items_in_batch).reshape(()).to(total.device)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -84,12 +107,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return total / divisor
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad_loss):
+        if torch.is_grad_enabled():
+            raise RuntimeError("The chunked loss has no second derivative; set loss_chunk_size=0 where one is wanted.")
         *grads, rest = ctx.saved_tensors
         factor = grad_loss / rest
         # Anything but 1 is the exception (a loss scale, several ranks); the head's gradient is not copied without one.
-        if factor.item() != 1.0:
+        if is_fake_tensor(factor) or factor.item() != 1.0:
             grads = [
                 None if grad is None else (grad * factor).to(dtype)
                 for grad, dtype in zip(grads, ctx.dtypes, strict=True)
@@ -180,8 +204,10 @@ def chunked_head_cross_entropy(
     counted = labels_N != ignore_index
     divisor = counted.sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch).reshape(())
     divisor = divisor.to(hidden_NH.device)
-    if torch.compiler.is_compiling() or not fused or not isinstance(head, ChunkedLossHead):
+    takes_labels = isinstance(head, ChunkedLossHead) and head.bias is None
+    if torch.compiler.is_compiling() or not fused or not takes_labels:
         return _recomputed_cross_entropy_sum(head, hidden_NH, labels_N, chunk_size, ignore_index) / divisor
-    if not counted.all():
+    # Without values (the memory planner's fake tensors) every row counts, which is the most that they can need.
+    if not is_fake_tensor(counted) and not counted.all():
         hidden_NH, labels_N = hidden_NH[counted], labels_N[counted]
     return head(hidden_NH, labels=labels_N, divisor=divisor, chunk_size=chunk_size)

@@ -27,7 +27,12 @@ from transformers.utils.output_capturing import capture_outputs
 from .attention_packing import document_positions, flash_varlen_arguments
 from .configuration_astro_llm import AstroLLMConfig
 from .gate_swiglu import swiglu
-from .loss_chunked_cross_entropy import ChunkedLossHead, chunked_head_cross_entropy, shift_labels_left
+from .loss_chunked_cross_entropy import (
+    ChunkedLossHead,
+    chunked_head_cross_entropy,
+    cross_entropy,
+    shift_labels_left,
+)
 from .norm_rms import rms_norm
 
 
@@ -70,6 +75,16 @@ class AstroLLMRotaryEmbedding(nn.Module):
         inv_freq, self.attention_scaling = init(config)
         self.inv_freq = nn.Buffer(inv_freq, persistent=False)
         self.original_inv_freq = nn.Buffer(inv_freq.clone(), persistent=False)
+
+    def _apply(self, fn, recurse=True):
+        """Move with the model, but never below float32: bfloat16 frequencies put place 4000 radians off."""
+        tables = {name: getattr(self, name) for name in ("inv_freq", "original_inv_freq")}
+        super()._apply(fn, recurse)
+        for name, table in tables.items():
+            moved = getattr(self, name)
+            if torch.promote_types(moved.dtype, torch.float32) != moved.dtype:
+                setattr(self, name, table.to(moved.device))
+        return self
 
     @staticmethod
     def compute_default_rope_parameters(config: AstroLLMConfig, **kwargs) -> tuple[torch.Tensor, float]:
@@ -257,6 +272,7 @@ class AstroLLMPreTrainedModel(PreTrainedModel):
         modeling = AstroLLMPreTrainedModel.__module__.rsplit(".", 1)[-1]
         configuration = AstroLLMConfig.__module__.rsplit(".", 1)[-1]
         self.config.auto_map = {
+            **(getattr(self.config, "auto_map", None) or {}),
             "AutoConfig": f"{configuration}.AstroLLMConfig",
             "AutoModel": f"{modeling}.AstroLLMModel",
             "AutoModelForCausalLM": f"{modeling}.AstroLLMForCausalLM",
@@ -315,9 +331,9 @@ class AstroLLMModel(AstroLLMPreTrainedModel):
             inputs_embeds = self.embed_tokens(input_ids)
 
         documents = None
-        if past_key_values is None and not isinstance(attention_mask, dict) and not torch.compiler.is_compiling():
+        if past_key_values is None and not isinstance(attention_mask, dict):
             documents = document_positions(position_ids, attention_mask, inputs_embeds.shape[0])
-        if documents is not None and is_flash_attention_requested(self.config):
+        if documents is not None and "cu_seq_lens_q" not in kwargs and is_flash_attention_requested(self.config):
             kwargs = {**flash_varlen_arguments(documents), **kwargs}
 
         if use_cache and past_key_values is None:
@@ -425,7 +441,7 @@ class AstroLLMForCausalLM(AstroLLMPreTrainedModel, GenerationMixin):
                 logits_to_keep = slice(-logits_to_keep, None) if logits_to_keep else slice(None)
             logits = self.lm_head(hidden_states[:, logits_to_keep, :])
             if wants_loss:
-                loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+                loss = self._plain_loss(logits, labels, **kwargs)
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
@@ -433,6 +449,20 @@ class AstroLLMForCausalLM(AstroLLMPreTrainedModel, GenerationMixin):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def _get_resized_lm_head(self, old_lm_head, *args, **kwargs):
+        """Keep the class of the head, which transformers makes a plain linear layer."""
+        resized = super()._get_resized_lm_head(old_lm_head, *args, **kwargs)
+        if resized is old_lm_head:
+            return resized
+        head = ChunkedLossHead(resized.in_features, resized.out_features, bias=False, device="meta")
+        head.weight = resized.weight
+        return head
+
+    def _plain_loss(self, logits, labels, num_items_in_batch=None, shift_labels=None, ignore_index=-100, **_):
+        if shift_labels is None:
+            shift_labels = shift_labels_left(labels, ignore_index)
+        return cross_entropy(logits, shift_labels, num_items_in_batch, ignore_index)
 
     def _chunked_loss(self, hidden_states, labels, num_items_in_batch=None, shift_labels=None, ignore_index=-100, **_):
         if shift_labels is None:
@@ -450,6 +480,9 @@ class AstroLLMForCausalLM(AstroLLMPreTrainedModel, GenerationMixin):
 
 class AstroLLMForSequenceClassification(GenericForSequenceClassification, AstroLLMPreTrainedModel):
     """The decoder with a linear classifier on the last real token of each sequence."""
+
+    # The loss is a mean over the batch: the Trainer must divide it by the number of batches accumulated.
+    accepts_loss_kwargs = False
 
     def __init__(self, config: AstroLLMConfig):
         # The generic constructor asks AutoModel, which does not know this class where the code came from the Hub.

@@ -26,24 +26,31 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        x, weight, _ = inputs
+        x, weight, ctx.eps = inputs
         scale = output[1]
         ctx.mark_non_differentiable(scale)
         ctx.save_for_backward(x, weight, scale)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad, _):
         x, weight, scale = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            # A second derivative is wanted, so that the scale must be seen to depend on x.
+            scale = torch.rsqrt(x.to(scale.dtype).pow(2).mean(-1, keepdim=True) + ctx.eps)
         unit = x.to(scale.dtype) * scale
         grad_x = grad_weight = None
         if ctx.needs_input_grad[1]:
             product = grad * unit.to(x.dtype)
-            grad_weight = product.sum(tuple(range(product.dim() - 1))).to(weight.dtype)
+            grad_weight = product.sum_to_size(weight.shape).to(weight.dtype)
         if ctx.needs_input_grad[0]:
             grad_unit = (grad * weight).to(x.dtype).to(scale.dtype)
-            projection = torch.linalg.vecdot(grad_unit, unit).unsqueeze(-1) / x.shape[-1]
-            grad_x = unit.mul_(projection).neg_().add_(grad_unit).mul_(scale).to(x.dtype)
+            # autocast, on where a backward pass is called inside it, would take this product in half precision.
+            with torch.autocast(x.device.type, enabled=False):
+                projection = torch.linalg.vecdot(grad_unit, unit).unsqueeze(-1) / x.shape[-1]
+            if torch.is_grad_enabled():
+                grad_x = ((grad_unit - unit * projection) * scale).to(x.dtype)
+            else:
+                grad_x = unit.mul_(projection).neg_().add_(grad_unit).mul_(scale).to(x.dtype)
         return grad_x, grad_weight, None
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from reference_models import random_tokens
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Shard
 from torch.nn.parallel import DistributedDataParallel
 from transformers.distributed import DistributedConfig
 
 from modeling_astrobio import AstroLLMForCausalLM
-from reference_models import random_tokens
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:

@@ -5,11 +5,11 @@ import copy
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from reference_models import random_tokens, tiny_model
 from transformers import BitsAndBytesConfig
 
 from modeling_astrobio import AstroLLMForCausalLM
 from modeling_astrobio.loss_chunked_cross_entropy import ChunkedLossHead
-from reference_models import random_tokens, tiny_model
 
 
 bitsandbytes = pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from reference_models import tiny_model
 
 
@@ -62,9 +61,9 @@ def test_shards_equal_one_process(found, kind):
 
 def test_tensor_parallel_layers_equal_one_process(found):
     sharded = found["tp"]["sharded"]
-    first, second = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"), ("o_proj", "down_proj")
-    places = {name.split(".")[-2]: place for name, place in sharded.items() if ".layers." in name}
-    assert places == {**dict.fromkeys(first, ["S(0)"]), **dict.fromkeys(second, ["S(1)"])}
+    by_rows, by_columns = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"), ("o_proj", "down_proj")
+    places = {name.split(".")[-2]: ",".join(place) for name, place in sharded.items() if ".layers." in name}
+    assert places == {**dict.fromkeys(by_rows, "S(0)"), **dict.fromkeys(by_columns, "S(1)")}
     assert sum(".layers." in name for name in sharded) == 3 * 7
     assert sharded["lm_head.weight"] == ["S(0)"]
     assert found["tp"]["local_rows_of_q_proj"] == 24

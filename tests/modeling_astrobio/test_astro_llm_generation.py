@@ -4,9 +4,8 @@ import copy
 
 import pytest
 import torch
-from transformers import DynamicCache, StaticCache
-
 from reference_models import astro_and_reference, random_tokens, tiny_model
+from transformers import DynamicCache, StaticCache
 
 
 MIXED = ["sliding_attention", "full_attention", "sliding_attention"]

@@ -5,11 +5,11 @@ from itertools import pairwise
 
 import pytest
 import torch
+from reference_models import VOCAB_SIZE, random_tokens, tiny_model
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import flash_attention_mask
 
 from modeling_astrobio.attention_packing import document_positions, flash_varlen_arguments
-from reference_models import VOCAB_SIZE, random_tokens, tiny_model
 
 
 LENGTHS = ((5, 1, 7), (4, 9))

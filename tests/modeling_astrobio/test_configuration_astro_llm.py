@@ -6,11 +6,14 @@ import time
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from reference_models import tiny_config
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 import modeling_astrobio
 from modeling_astrobio import ASTRO_LLM_PRESETS, AstroLLMConfig, AstroLLMForCausalLM
-from reference_models import tiny_config
+
+
+ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 
 
 def parameter_count(preset: str) -> int:
@@ -103,14 +106,8 @@ def test_every_public_name_exists():
         ({"attention_dropout": 1.5}, "attention_dropout"),
         ({"rms_norm_eps": -1e-6}, "rms_norm_eps"),
         ({"hidden_act": "sillu"}, "hidden_act must be .*'sillu'"),
-        (
-            {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
-            "partial_rotary",
-        ),
-        (
-            {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}},
-            "rope_parameters must be",
-        ),
+        ({"rope_parameters": {**ROPE, "partial_rotary_factor": 0.5}}, "partial_rotary_factor.* must be 1"),
+        ({"rope_parameters": {"full_attention": ROPE}}, "rope_parameters must be one set for all layers"),
         ({"hidden_size": 48.5}, "hidden_size"),
     ],
 )

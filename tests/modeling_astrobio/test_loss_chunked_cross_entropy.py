@@ -11,6 +11,7 @@ import copy
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from reference_models import VOCAB_SIZE, assert_same_gradients, random_tokens, tiny_config, tiny_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from modeling_astrobio import AstroLLMForCausalLM
@@ -19,7 +20,6 @@ from modeling_astrobio.loss_chunked_cross_entropy import (
     chunked_head_cross_entropy,
     shift_labels_left,
 )
-from reference_models import VOCAB_SIZE, assert_same_gradients, random_tokens, tiny_config, tiny_model
 
 
 ROWS, LENGTH, HIDDEN = 3, 37, 13
@@ -183,7 +183,7 @@ def test_another_ignored_label_is_respected():
 
 
 def test_head_with_a_bias_is_not_mistaken_for_one_without():
-    head, hidden, labels = problem()
+    _, hidden, labels = problem()
     biased = ChunkedLossHead(HIDDEN, VOCAB_SIZE, bias=True, dtype=torch.float64)
     logits = biased(hidden).flatten(0, 1)
     expected = torch.nn.functional.cross_entropy(logits, labels.flatten())

@@ -8,9 +8,6 @@ import copy
 
 import pytest
 import torch
-from transformers import DynamicCache
-
-from modeling_astrobio import AstroLLMForCausalLM, AstroLLMForSequenceClassification, AstroLLMModel
 from reference_models import (
     assert_same_gradients,
     astro_and_reference,
@@ -19,6 +16,9 @@ from reference_models import (
     tiny_config,
     tiny_model,
 )
+from transformers import DynamicCache, Trainer, TrainingArguments
+
+from modeling_astrobio import AstroLLMForCausalLM, AstroLLMForSequenceClassification, AstroLLMModel
 
 
 LOGITS = {"rtol": 1e-5, "atol": 1e-5}
@@ -394,6 +394,29 @@ def test_classifier_trains_on_each_kind_of_problem(problem, labels):
     output.loss.backward()
     assert torch.isfinite(output.loss)
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_accumulated_classifier_steps_equal_one_step(tmp_path):
+    # The classifier's loss is a mean over its batch, so that the Trainer must divide it by the number of batches.
+    norms = []
+    rows = [{"input_ids": tokens, "labels": index % 3} for index, tokens in enumerate(random_tokens(4, 7))]
+    for accumulated, size in ((1, 4), (4, 1)):
+        arguments = TrainingArguments(
+            str(tmp_path),
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=accumulated,
+            max_steps=1,
+            logging_steps=1,
+            max_grad_norm=1e9,
+            save_strategy="no",
+            report_to=[],
+            use_cpu=True,
+            disable_tqdm=True,
+        )
+        trainer = Trainer(classifier(pad_token_id=0), arguments, train_dataset=rows)
+        trainer.train()
+        norms.append(trainer.state.log_history[0]["grad_norm"])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
 
 
 def test_classifier_without_a_padding_token_refuses_several_rows():

@@ -1,7 +1,7 @@
 """The RMSNorm that keeps one tensor equals the one written out, in value and gradients.
 
-Tolerances: float64 1e-12 and float32 1e-5, a few roundings; bfloat16 is compared with the same module written out, where
-the two differ by the rounding of one product, 2^-8 of its size.
+Tolerances: float64 1e-12 and float32 1e-5, a few roundings; in half precision the two differ by the rounding of one
+product, 2^-8 of its size in bfloat16.
 """
 
 import pytest

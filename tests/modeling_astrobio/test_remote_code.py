@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from reference_models import random_tokens, randomised, tiny_config, tiny_model
 from safetensors.torch import load_file, save_file
 
 from modeling_astrobio import AstroLLMForCausalLM, AstroLLMForSequenceClassification, AstroLLMModel
-from reference_models import random_tokens, randomised, tiny_config, tiny_model
 
 
 # What the LLM needs and nothing else: no training code, no other model.
