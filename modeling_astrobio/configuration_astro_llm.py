@@ -117,8 +117,8 @@ class AstroLLMConfig(PreTrainedConfig):
             logits at once, as transformers does.
 
     Raises:
-        huggingface_hub.errors.StrictDataclassError: If a field has the wrong type or a size does not fit the others; the
-            message names the field, what it needs and what it got.
+        huggingface_hub.errors.StrictDataclassError: If a field has the wrong type or a size does not fit the others;
+            the message names the field, what it needs and what it got.
 
     Example:
         >>> AstroLLMConfig.from_preset("13b").num_key_value_heads

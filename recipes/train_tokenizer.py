@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="what differs from the recipe")
     parser.add_argument("--recipe", default="nano", help="name in recipes/llm, or a YAML file")
     parser.add_argument("--vocab-size", type=int, help="number of tokens at most (default: the recipe's preset)")
-    parsed = parser.parse_args(arguments)
+    parsed = parser.parse_intermixed_args(arguments)
     overrides = list(parsed.overrides)
     if parsed.vocab_size is not None:
         overrides.append(f"model.config.vocab_size={parsed.vocab_size}")
