@@ -162,8 +162,10 @@ class AstroLLMAttention(nn.Module):
         self.k_proj = nn.Linear(config.hidden_size, key_value_width, bias=config.attention_bias)
         self.v_proj = nn.Linear(config.hidden_size, key_value_width, bias=config.attention_bias)
         self.o_proj = nn.Linear(query_width, config.hidden_size, bias=config.attention_output_bias)
-        self.q_norm = AstroLLMRMSNorm(self.head_dim, eps=config.rms_norm_eps) if config.use_qk_norm else nn.Identity()
-        self.k_norm = AstroLLMRMSNorm(self.head_dim, eps=config.rms_norm_eps) if config.use_qk_norm else nn.Identity()
+        self.use_qk_norm = config.use_qk_norm
+        if self.use_qk_norm:
+            self.q_norm = AstroLLMRMSNorm(self.head_dim, eps=config.rms_norm_eps)
+            self.k_norm = AstroLLMRMSNorm(self.head_dim, eps=config.rms_norm_eps)
 
     def forward(
         self,
@@ -176,12 +178,14 @@ class AstroLLMAttention(nn.Module):
         """Attend; `hidden_states` is (B, T, H), `position_embeddings` the cosines and sines, (B or 1, T, D)."""
         input_shape = hidden_states.shape[:-1]
         head_shape = (*input_shape, -1, self.head_dim)
-        query_BNTD = self.q_norm(self.q_proj(hidden_states).view(head_shape)).transpose(1, 2)
-        key_BNTD = self.k_norm(self.k_proj(hidden_states).view(head_shape)).transpose(1, 2)
+        query_BTND = self.q_proj(hidden_states).view(head_shape)
+        key_BTND = self.k_proj(hidden_states).view(head_shape)
         value_BNTD = self.v_proj(hidden_states).view(head_shape).transpose(1, 2)
+        if self.use_qk_norm:
+            query_BTND, key_BTND = self.q_norm(query_BTND), self.k_norm(key_BTND)
 
         cos, sin = (table.unsqueeze(1) for table in position_embeddings)
-        query_BNTD, key_BNTD = rotate(query_BNTD, cos, sin), rotate(key_BNTD, cos, sin)
+        query_BNTD, key_BNTD = (rotate(x.transpose(1, 2), cos, sin) for x in (query_BTND, key_BTND))
         if past_key_values is not None:
             key_BNTD, value_BNTD = past_key_values.update(key_BNTD, value_BNTD, self.layer_idx)
 
