@@ -22,7 +22,7 @@ from transformers.utils.logging import disable_progress_bar
 
 import modeling_astrobio  # noqa: F401  registers the Auto classes
 from data_scripts.derived.embedded_planets import build_embedded_planets
-from modeling_astrobio.training.checkpoints import resolve_resume, write_whole
+from modeling_astrobio.training.checkpoints import find_checkpoints, resolve_resume, write_whole
 from modeling_astrobio.training.errors import RecipeError, UserError
 from modeling_astrobio.training.hardware import check_device, describe_hardware, package_versions
 from modeling_astrobio.training.llm_data import collate_packed, corpus_texts, load_splits, packed_rows
@@ -82,9 +82,8 @@ def train(recipe: LLMRecipe, resume: str | None, command: str) -> int:
         if state.is_main_process and checkpoint is None:
             shutil.rmtree(run_dir)
         raise
-    model, tokenizer = trainer.model, trainer.processing_class
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    total = sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
+    total = sum(parameter.numel() for parameter in trainer.model.parameters())
     if state.is_main_process:
         print(
             f"{checkpoint_name(recipe)}: {total:,} parameters ({trained:,} trained) on {arguments.device}", flush=True
@@ -96,22 +95,10 @@ def train(recipe: LLMRecipe, resume: str | None, command: str) -> int:
         if state.is_main_process:
             print(f"stopped at step {trainer.state.global_step}; continue with: {command} --resume", flush=True)
         return INTERRUPTED
-    trainer.accelerator.wait_for_everyone()
+    trainer.save_whole_model(run_dir / "model")
     if not state.is_main_process:
         return 0
-
-    start = build_start_model(recipe, tokenizer, arguments.seed)
-    test_rows = held_out_rows(splits, recipe)
-    evaluation = compare_models(
-        trainer.accelerator.unwrap_model(trainer.model),
-        start,
-        tokenizer,
-        first_rows(splits["train"]),
-        test_rows,
-        recipe.data,
-        recipe.evaluation,
-    )
-    samples = sample_continuations(trainer.model, tokenizer, test_rows, recipe.data, recipe.evaluation)
+    evaluation, samples = evaluate(trainer, splits, recipe)
     result = {
         "status": "finished",
         "command": command,
@@ -131,11 +118,11 @@ def train(recipe: LLMRecipe, resume: str | None, command: str) -> int:
         "training": {
             "steps": trainer.state.global_step,
             "resumed": checkpoint is not None,
-            "tokens_seen": tokens_seen(trainer, recipe),
+            "tokens_seen": trainer.state.num_input_tokens_seen,
             "seconds": seconds,
             "last_loss": next((row["loss"] for row in reversed(trainer.state.log_history) if "loss" in row), None),
         },
-        "evaluation": {"rows": len(test_rows), "models": evaluation},
+        "evaluation": evaluation,
         "samples": samples,
         "hardware": describe_hardware(),
         "versions": package_versions(),
@@ -203,10 +190,21 @@ def training_arguments(recipe: LLMRecipe) -> TrainingArguments:
     return arguments
 
 
-def build_start_model(recipe: LLMRecipe, tokenizer, seed: int) -> torch.nn.Module:
-    """The model as it was before training: the same seed gives the same random weights."""
-    set_seed(seed)
-    return build_model(recipe, tokenizer)
+def evaluate(trainer: AstroTrainer, splits: DatasetDict | IterableDatasetDict, recipe: LLMRecipe) -> tuple[dict, list]:
+    """Evaluate the trained model beside its start and the baselines; returns the figures and two samples."""
+    rows = held_out_rows(splits, recipe)
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        return {"rows": 0, "models": {}, "not_measured": "the model is sharded over processes"}, []
+    trained, tokenizer = trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class
+    start = trained
+    if recipe.adapter.r == 0:
+        # The same seed gives the same random weights.
+        set_seed(trainer.args.seed)
+        start = build_model(recipe, tokenizer).to(trainer.args.device)
+    train_rows = first_rows(splits["train"])
+    models = compare_models(trained, start, tokenizer, train_rows, rows, recipe.data, recipe.evaluation)
+    samples = sample_continuations(trained, tokenizer, rows, recipe.data, recipe.evaluation)
+    return {"rows": len(rows), "models": models}, samples
 
 
 def held_out_rows(splits, recipe: LLMRecipe) -> list[dict]:
@@ -219,22 +217,15 @@ def first_rows(rows: Dataset | IterableDataset) -> Dataset | IterableDataset:
     return rows.take(STREAM_ROWS) if isinstance(rows, IterableDataset) else rows
 
 
-def tokens_seen(trainer: AstroTrainer, recipe: LLMRecipe) -> int:
-    """Places of the rows that the steps went through, padding included."""
-    return trainer.state.global_step * trainer.get_total_train_batch_size(trainer.args) * recipe.data.sequence_length
-
-
 def report(trainer: AstroTrainer, run_dir: Path, result: dict) -> None:
-    """Write model, plot, result and card, and say where they are."""
-    with write_whole(run_dir / "model") as folder:
-        trainer.model.save_pretrained(folder)
-        trainer.processing_class.save_pretrained(folder)
-        write_model_card(result, CARD_TEMPLATE, folder / "README.md")
+    """Write plot, result and card, and say where everything is."""
+    write_model_card(result, CARD_TEMPLATE, run_dir / "model" / "README.md")
     plot_losses(trainer.state.log_history, run_dir / "loss.png")
     write_result(result, run_dir / "result.json")
     for name, what in (
         ("model", "model, tokenizer and card"),
         ("model/README.md", "model card"),
+        *((path.name, "last checkpoint") for path in find_checkpoints(run_dir)[:1]),
         ("tokenizer", "tokenizer"),
         ("loss.png", "loss plot"),
         (RECIPE_NAME, "resolved recipe"),

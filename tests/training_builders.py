@@ -84,3 +84,8 @@ def random_documents(rng: random.Random, count: int, longest: int) -> list[dict[
         prompt = rng.randrange(size)
         documents.append({"input_ids": ids, "labels": [-100] * prompt + ids[prompt:]})
     return documents
+
+
+def small_data_folder(folder: Path) -> Path:
+    """Texts and conversations: 60 rows to train on, 9 to validate and 9 to test."""
+    return write_data_folder(folder, train=mixed_rows(60), validation=mixed_rows(9, 1), test=mixed_rows(9, 2))

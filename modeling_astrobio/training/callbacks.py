@@ -38,6 +38,10 @@ class ProgressBarCallback(TrainerCallback):
             self.bar.set_postfix(self.shown, refresh=False)
 
     def on_train_end(self, args, state, control, **kwargs):
+        self.close()
+
+    def close(self) -> None:
+        """End the bar's line; does nothing where there is none."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None
@@ -83,6 +87,10 @@ class InterruptCallback(TrainerCallback):
         return came
 
     def on_train_end(self, args, state, control, **kwargs):
+        self.restore_handlers()
+
+    def restore_handlers(self) -> None:
+        """Give the signals back to whoever had them before training."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}

@@ -48,10 +48,11 @@ def load_splits(data: DataSection, embedded: Callable[[], DatasetDict]) -> Split
     else:
         try:
             splits = datasets.load_dataset(name, data.dataset_config, streaming=data.streaming)
-        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        # An empty JSON file ends in a StopIteration.
+        except (OSError, ValueError, StopIteration, datasets.exceptions.DatasetsError) as error:
             raise DataError(
                 f"data.dataset_name={name!r} with data.dataset_config={data.dataset_config!r} cannot be opened: "
-                f"{error}. Pass a folder or Hub id that datasets.load_dataset opens."
+                f"{type(error).__name__}: {error}. Pass a folder or Hub id that datasets.load_dataset opens."
             ) from error
     chosen = {}
     for role in ("train", "validation", "test"):
@@ -158,7 +159,8 @@ def _tokenize_batch(rows, tokenizer, data) -> Iterator[dict[str, list[int]]]:
                 "the chat template must tokenise a prompt alone as it does before its answer; it does not for "
                 f"{text[:80]!r}. Use a template whose generation prompt ends in a special token."
             )
-        yield {"input_ids": whole, "labels": [IGNORE_INDEX] * len(prompt) + whole[len(prompt) :]}
+        unlearned = 0 if data.learn_prompts else len(prompt)
+        yield {"input_ids": whole, "labels": [IGNORE_INDEX] * unlearned + whole[unlearned:]}
 
 
 def render_conversation(messages: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
@@ -238,12 +240,12 @@ def packed_rows(
         documents = tokenize_rows(rows, tokenizer, data)
         yield from pack_documents(documents, data.sequence_length, tokenizer.pad_token_id, data.pack)
 
-    # Of a stream only the beginning can be checked.
-    first = itertools.islice(generate(), 1) if isinstance(rows, IterableDataset) else generate()
-    packed = list(first)
-    if all(label == IGNORE_INDEX for row in packed for label in row["labels"]):
+    streams = isinstance(rows, IterableDataset)
+    # Of a stream only its first row can be checked, which may be all prompt.
+    packed = list(itertools.islice(generate(), 1) if streams else generate())
+    if not packed or (not streams and all(label == IGNORE_INDEX for row in packed for label in row["labels"])):
         raise DataError("the data set has no token to learn; its texts and answers are empty.")
-    return IterableDataset.from_generator(generate) if isinstance(rows, IterableDataset) else Dataset.from_list(packed)
+    return IterableDataset.from_generator(generate) if streams else Dataset.from_list(packed)
 
 
 def collate_packed(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:

@@ -1,5 +1,6 @@
 """What a language model has learned: perplexity of held-out documents and accuracy of its answers."""
 
+import contextlib
 import dataclasses
 import math
 from collections import Counter, defaultdict
@@ -42,7 +43,7 @@ def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float
 
 def held_out_questions(rows: Iterable[dict[str, Any]], data: DataSection, most: int) -> list[dict[str, Any]]:
     """Return the first `most` rows that are conversations."""
-    questions = []
+    questions: list[dict[str, Any]] = []
     for row in rows:
         if len(questions) == most:
             break
@@ -243,7 +244,17 @@ def compare_models(
 ) -> dict[str, Any]:
     """Evaluate the trained model, the model it started from, and the baselines, on the same held-out rows.
 
-    The n-gram models count every token of the training rows, prompts included, which the trained model does not learn.
+    The n-gram models count every token of the training rows, prompts included.
+
+    Args:
+        trained: The model after training.
+        start: The model before training, or `trained` itself where only its adapter was trained, which is then
+            switched off.
+        tokenizer: Of both.
+        train_rows: What the baselines count.
+        test_rows: Held-out rows.
+        data: Names the columns.
+        settings: Of the evaluation.
 
     Returns:
         Name to the figures of `evaluate_model`: "trained", "untrained" (the model before training), "n-gram",
@@ -254,9 +265,10 @@ def compare_models(
     frequent = most_frequent_answers(train_rows, data)
     questions = held_out_questions(test_rows, data, settings.max_questions)
     guesses = [frequent.get(str(row.get("kind", "question")), "") for row in questions]
-    results = {
-        "trained": evaluate_model(trained, tokenizer, test_rows, data, settings),
-        "untrained": evaluate_model(start, tokenizer, test_rows, data, settings),
+    results = {"trained": evaluate_model(trained, tokenizer, test_rows, data, settings)}
+    with start.disable_adapter() if start is trained else contextlib.nullcontext():
+        results["untrained"] = evaluate_model(start, tokenizer, test_rows, data, settings)
+    results |= {
         f"{settings.ngram_order}-gram": evaluate_ngram(ngram, tokenizer, test_rows, data, settings),
         "unigram": evaluate_ngram(NGramModel(documents, 1, len(tokenizer)), tokenizer, test_rows, data, settings),
     }

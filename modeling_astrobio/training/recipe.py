@@ -92,6 +92,7 @@ class DataSection:
             evaluation see the first 10,000 rows.
         text_column: Documents; every token is learned.
         messages_column: Conversations; the last message is learned.
+        learn_prompts: Learn every token of a conversation, as pretraining does, not only the last message.
         sequence_length: Tokens in a row.
         pack: Put several documents into a row, kept apart by the attention mask.
         max_rows: Take only so many rows of each split; 0 takes all.
@@ -105,6 +106,7 @@ class DataSection:
     streaming: bool = False
     text_column: str = "text"
     messages_column: str = "messages"
+    learn_prompts: bool = False
     sequence_length: int = 512
     pack: bool = True
     max_rows: int = 0
@@ -175,6 +177,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "save_steps": 0.1,
     "save_total_limit": 2,
     "report_to": "none",
+    "include_num_input_tokens_seen": "non_padding",
     "dataloader_drop_last": False,
 }
 

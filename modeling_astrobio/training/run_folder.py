@@ -52,10 +52,10 @@ def open_run_folder(output_dir: Path, recipe: dict[str, Any], resume: bool) -> N
         if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
             holds = "another run" if path.is_file() else "other files"
             checkpoints = find_checkpoints(output_dir)
-            remedy = " Continue it with --resume," if checkpoints else ""
+            remedy = "Continue it with --resume, pass" if checkpoints else "Pass"
             raise RunFolderError(
-                f"output_dir must be new or empty; got {output_dir}, which holds {holds}.{remedy} "
-                "Pass output_dir=OTHER_FOLDER, or remove it."
+                f"output_dir must be new or empty; got {output_dir}, which holds {holds}. {remedy} "
+                "output_dir=OTHER_FOLDER, or remove it."
             )
         output_dir.mkdir(parents=True, exist_ok=True)
         path.write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), encoding="utf-8")
@@ -64,7 +64,12 @@ def open_run_folder(output_dir: Path, recipe: dict[str, Any], resume: bool) -> N
         raise RunFolderError(
             f"--resume needs a run in {output_dir}; got no {RECIPE_NAME} there. Start without --resume."
         )
-    before, now = _flat(yaml.safe_load(path.read_text(encoding="utf-8"))), _flat(recipe)
+    try:
+        before, now = _flat(yaml.safe_load(path.read_text(encoding="utf-8"))), _flat(recipe)
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
+        raise RunFolderError(
+            f"{RECIPE_NAME} of the run in {output_dir} cannot be read: {error}. Start a new run in another output_dir."
+        ) from error
     changed = [
         f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())

@@ -6,7 +6,16 @@ import re
 import pytest
 import torch
 from datasets import Dataset, DatasetDict, IterableDataset
-from training_builders import mixed_rows, question_row, random_documents, small_tokenizer, text_row, write_data_folder
+from training_builders import (
+    mixed_rows,
+    question_row,
+    random_documents,
+    small_model,
+    small_tokenizer,
+    text_row,
+    write_data_folder,
+)
+from transformers import AutoTokenizer
 
 from modeling_astrobio.training.errors import DataError
 from modeling_astrobio.training.llm_data import (
@@ -82,8 +91,6 @@ def test_packing_of_nothing_is_nothing():
 
 
 def test_packed_documents_give_the_losses_of_documents_alone():
-    from training_builders import small_model
-
     model, tokenizer = small_model(), small_tokenizer()
     data = DataSection(sequence_length=64)
     documents = [d for d in tokenize_rows(mixed_rows(40), tokenizer, data) if len(d["input_ids"]) <= 64]
@@ -155,8 +162,6 @@ def test_documents_do_not_depend_on_their_batch():
 )
 def test_templates_whose_answer_cannot_be_found_are_refused(tmp_path, template, message):
     small_tokenizer().save_pretrained(tmp_path)
-    from transformers import AutoTokenizer
-
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     tokenizer.chat_template = template
     messages = [{"role": "user", "content": "the plan"}, {"role": "assistant", "content": "et orbits"}]
@@ -198,7 +203,7 @@ def test_splits_and_columns_by_other_names(tmp_path, streaming):
     splits = load_splits(data, no_embedded)
     assert sorted(splits) == ["test", "train", "validation"]
     assert [len(list(splits[role])) for role in ("train", "validation", "test")] == [7, 3, 3]
-    assert list(corpus_texts(splits["train"], data))[0] == rows[0]["body"]
+    assert next(iter(corpus_texts(splits["train"], data))) == rows[0]["body"]
     assert len(list(packed_rows(splits["train"], small_tokenizer(), data))) > 0
 
 
@@ -257,7 +262,7 @@ def test_damaged_parquet_is_refused(tmp_path, streaming):
     path = tmp_path / "data" / "train.parquet"
     Dataset.from_list([{"text": "star"}] * 5).to_parquet(path)
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(DataError, match="cannot be (opened|read)"):
+    with pytest.raises(DataError, match=r"cannot be (opened|read)"):
         load_splits(DataSection(dataset_name=str(tmp_path / "data"), streaming=streaming), no_embedded)
 
 

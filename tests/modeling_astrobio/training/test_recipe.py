@@ -30,9 +30,15 @@ def recipe(**sections):
         ({"model": {"presett": "tiny"}}, "unknown recipe key 'model.presett'. Did you mean 'preset'?"),
         ({"adapter": {"rr": 1}}, "unknown recipe key 'adapter.rr'. Did you mean 'r'?"),
         ({"tokenizer": {"pathh": "x"}}, "unknown recipe key 'tokenizer.pathh'. Did you mean 'path'?"),
-        ({"data": {"sequence_lenght": 8}}, "unknown recipe key 'data.sequence_lenght'. Did you mean 'sequence_length'?"),
+        (
+            {"data": {"sequence_lenght": 8}},
+            "key 'data.sequence_lenght'. Did you mean 'sequence_length'?",
+        ),
         ({"evaluation": {"max_question": 8}}, "unknown recipe key 'evaluation.max_question'. Did you mean"),
-        ({"training": {"learning_rat": 1}}, "unknown recipe key 'training.learning_rat'. Did you mean 'learning_rate'?"),
+        (
+            {"training": {"learning_rat": 1}},
+            "key 'training.learning_rat'. Did you mean 'learning_rate'?",
+        ),
         ({"data": {"zzzz": 1}}, "unknown recipe key 'data.zzzz'. Known: ['dataset_config', 'dataset_name',"),
         ({1: 2}, "unknown recipe key '1'"),
         ({"training": {1: 2}}, "unknown recipe key 'training.1'"),
