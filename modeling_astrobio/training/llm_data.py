@@ -5,7 +5,7 @@ A document is a dict of `input_ids` and `labels`, lists of equal length; labels 
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import datasets
 import torch
@@ -24,7 +24,7 @@ IGNORE_INDEX = -100
 _OPEN_ROWS = 64
 _TOKENIZE_BATCH = 256
 
-Splits = DatasetDict | IterableDatasetDict
+Splits: TypeAlias = "DatasetDict | IterableDatasetDict"
 
 
 def load_splits(data: DataSection, embedded: Callable[[], DatasetDict]) -> Splits:
@@ -171,8 +171,8 @@ def render_conversation(messages: list[dict[str, str]], tokenizer: PreTrainedTok
     """
     if tokenizer.chat_template is None:
         raise DataError("conversations need a tokenizer with a chat template; this one has none. Set tokenizer.path.")
-    prompt = tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
-    whole = tokenizer.apply_chat_template(messages, tokenize=False)
+    prompt = str(tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True))
+    whole = str(tokenizer.apply_chat_template(messages, tokenize=False))
     if not whole.startswith(prompt):
         raise DataError(f"the chat template must extend its generation prompt; it does not for {prompt[-60:]!r}.")
     return prompt, whole

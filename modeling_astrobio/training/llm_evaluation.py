@@ -5,9 +5,10 @@ import dataclasses
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
+from peft import PeftModel
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -127,7 +128,7 @@ def generate_answers(
             return_token_type_ids=False,
             verbose=False,
         ).to(model.device)
-        generated = model.generate(
+        generated = model.generate(  # type: ignore[operator]  # a mixin that PreTrainedModel does not show
             **batch,
             max_new_tokens=settings.max_new_tokens,
             do_sample=False,
@@ -219,7 +220,7 @@ def evaluate_ngram(
         continuations = (
             ngram.continue_greedily(history, tokenizer.eos_token_id, settings.max_new_tokens) for history in histories
         )
-        return [tokenizer.decode(continuation, skip_special_tokens=True) for continuation in continuations]
+        return [str(tokenizer.decode(continuation, skip_special_tokens=True)) for continuation in continuations]
 
     return _score(rows, tokenizer, data, settings, score, answer)
 
@@ -266,7 +267,8 @@ def compare_models(
     questions = held_out_questions(test_rows, data, settings.max_questions)
     guesses = [frequent.get(str(row.get("kind", "question")), "") for row in questions]
     results = {"trained": evaluate_model(trained, tokenizer, test_rows, data, settings)}
-    with start.disable_adapter() if start is trained else contextlib.nullcontext():
+    adapter_off = cast(PeftModel, start).disable_adapter if start is trained else contextlib.nullcontext
+    with adapter_off():
         results["untrained"] = evaluate_model(start, tokenizer, test_rows, data, settings)
     results |= {
         f"{settings.ngram_order}-gram": evaluate_ngram(ngram, tokenizer, test_rows, data, settings),

@@ -20,7 +20,7 @@ __all__ = ["build_model", "build_tokenizer", "checkpoint_name"]
 
 def _preset_config(recipe: LLMRecipe, **overrides: Any) -> AstroLLMConfig:
     try:
-        return AstroLLMConfig.from_preset(recipe.model.preset, **{**recipe.model.config, **overrides})
+        return AstroLLMConfig.from_preset(str(recipe.model.preset), **{**recipe.model.config, **overrides})
     except (TypeError, ValueError, StrictDataclassError) as error:
         raise RecipeError(
             f"model.preset={recipe.model.preset!r} with model.config={recipe.model.config}: {error}"
@@ -81,7 +81,7 @@ def build_model(recipe: LLMRecipe, tokenizer: PreTrainedTokenizerBase) -> PreTra
         if settings.quantization:
             arguments["quantization_config"] = quantization_config(settings.quantization, dtype)
         try:
-            model = AutoModelForCausalLM.from_pretrained(settings.checkpoint, **arguments)
+            model = AutoModelForCausalLM.from_pretrained(str(settings.checkpoint), **arguments)
         except Exception as error:
             if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
                 raise
