@@ -24,7 +24,7 @@ import modeling_astrobio  # noqa: F401  registers the Auto classes
 from data_scripts.derived.embedded_planets import build_embedded_planets
 from modeling_astrobio.training.checkpoints import find_checkpoints, resolve_resume, write_whole
 from modeling_astrobio.training.errors import RecipeError, UserError
-from modeling_astrobio.training.hardware import check_device, describe_hardware, package_versions
+from modeling_astrobio.training.hardware import check_device, describe_hardware, package_versions, use_cpu_threads
 from modeling_astrobio.training.llm_data import collate_packed, corpus_texts, load_splits, packed_rows
 from modeling_astrobio.training.llm_evaluation import compare_models, sample_continuations
 from modeling_astrobio.training.llm_model import build_model, build_tokenizer, checkpoint_name
@@ -71,6 +71,8 @@ def train(recipe: LLMRecipe, resume: str | None, command: str) -> int:
     # Its bars, one for each file, would break the bar of the training.
     disable_progress_bar()
     state = PartialState()
+    if state.num_processes == 1 and arguments.device.type == "cpu":
+        use_cpu_threads(recipe.cpu_threads)
     checkpoint = resolve_resume(run_dir, resume) if resume else None
     if state.is_main_process:
         open_run_folder(run_dir, recipe.to_dict(), resume=checkpoint is not None)

@@ -10,7 +10,7 @@ import torch
 from .errors import HardwareError
 
 
-__all__ = ["check_device", "describe_hardware", "package_versions"]
+__all__ = ["check_device", "describe_hardware", "package_versions", "use_cpu_threads"]
 
 
 _PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "peft", "bitsandbytes")
@@ -31,6 +31,16 @@ def check_device(device: str) -> None:
             f"device must be available; got 'cuda', and this torch ({torch.__version__}) {build}. "
             "Pass device=cpu, or install a CUDA build of torch on a machine with a GPU."
         )
+
+
+def use_cpu_threads(count: int | None) -> None:
+    """Let torch use so many threads, or one for each core this process may run on.
+
+    `accelerate launch` sets OMP_NUM_THREADS to 1 where the user did not, which leaves the other cores idle.
+    """
+    if count is None:
+        count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(count)
 
 
 def describe_hardware() -> dict[str, Any]:

@@ -136,6 +136,8 @@ class LLMRecipe:
     Attributes:
         output_dir: Folder of the run.
         device: "auto", "cpu" or "cuda"; "cuda" refuses to run without one.
+        cpu_threads: Threads of a single process on the CPU, whatever OMP_NUM_THREADS says; `None` is one for each
+            core. Results are bit-identical only between runs of the same number.
         model: See `ModelSection`.
         adapter: See `AdapterSection`.
         tokenizer: See `TokenizerSection`.
@@ -146,6 +148,7 @@ class LLMRecipe:
 
     output_dir: str = ""
     device: str = "auto"
+    cpu_threads: int | None = None
     model: ModelSection = field(default_factory=ModelSection)
     adapter: AdapterSection = field(default_factory=AdapterSection)
     tokenizer: TokenizerSection = field(default_factory=TokenizerSection)
@@ -282,6 +285,7 @@ def _check(recipe: LLMRecipe) -> None:
             f"model.config changes a preset, and a checkpoint has its own; got {sorted(model.config)}. Remove them."
         )
     for name, number, least in (
+        ("cpu_threads", 1 if recipe.cpu_threads is None else recipe.cpu_threads, 1),
         ("data.sequence_length", data.sequence_length, 2),
         ("data.max_rows", data.max_rows, 0),
         ("adapter.r", recipe.adapter.r, 0),
