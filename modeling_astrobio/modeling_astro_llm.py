@@ -270,6 +270,7 @@ class AstroLLMPreTrainedModel(PreTrainedModel):
     def save_pretrained(self, save_directory, **kwargs):
         """Save as `PreTrainedModel.save_pretrained` does, with the whole map of auto classes in the config.
 
+        Shards are of 5 GB unless `max_shard_size` says otherwise, so that a download can go on where it broke off.
         transformers writes into `auto_map` only the class that is saved, so that `AutoModel` could not open a saved
         `AstroLLMForCausalLM` where this package is not installed.
         """
@@ -282,7 +283,7 @@ class AstroLLMPreTrainedModel(PreTrainedModel):
             "AutoModelForCausalLM": f"{modeling}.AstroLLMForCausalLM",
             "AutoModelForSequenceClassification": f"{modeling}.AstroLLMForSequenceClassification",
         }
-        return super().save_pretrained(save_directory, **kwargs)
+        return super().save_pretrained(save_directory, **{"max_shard_size": "5GB", **kwargs})
 
 
 class AstroLLMModel(AstroLLMPreTrainedModel):

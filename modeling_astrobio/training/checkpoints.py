@@ -27,6 +27,8 @@ def _digest(path: Path) -> str:
 
 
 def _fsync(path: Path) -> None:
+    if os.name == "nt":  # has no fsync of a file opened for reading, nor of a folder
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from modeling_astrobio import AstroLLMConfig, AstroLLMForCausalLM
 
 
-# Sequence lengths on the CPU keep a round of the 1b shape under a minute.
+# Sequences and answers on the CPU keep a round of the 1b shape under a minute.
 SHAPES: dict[str, dict[str, Any]] = {
     "base": {
         "config": {
@@ -32,9 +32,10 @@ SHAPES: dict[str, dict[str, Any]] = {
             "max_position_embeddings": 4096,
         },
         "sequence": {"cpu": 1024, "cuda": 4096},
+        "new_tokens": {"cpu": 64, "cuda": 64},
     },
-    "1b": {"preset": "1b", "sequence": {"cpu": 256, "cuda": 4096}},
-    "13b": {"preset": "13b", "sequence": {"cpu": 8, "cuda": 4096}},
+    "1b": {"preset": "1b", "sequence": {"cpu": 128, "cuda": 4096}, "new_tokens": {"cpu": 8, "cuda": 64}},
+    "13b": {"preset": "13b", "sequence": {"cpu": 8, "cuda": 4096}, "new_tokens": {"cpu": 2, "cuda": 64}},
 }
 LLAMA_FIELDS = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
@@ -94,8 +95,8 @@ def model_flops(model: PreTrainedModel, sequence: int) -> float:
     return sequence * (6 * matrices + attention)
 
 
-def run_shape(shape: str, device: str, rounds: int, new_tokens: int) -> dict[str, Any]:
-    sequence = SHAPES[shape]["sequence"][device]
+def run_shape(shape: str, device: str, rounds: int) -> dict[str, Any]:
+    sequence, new_tokens = (SHAPES[shape][key][device] for key in ("sequence", "new_tokens"))
     script = Path(__file__).resolve()
     memory = {
         name: run_in_fresh_process(script, "--memory", shape, name, "--device", device) for name in ("llama", "astro")
@@ -139,7 +140,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", choices=sorted(SHAPES), default=["base"])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--memory", nargs=2, metavar=("SHAPE", "NAME"), help=argparse.SUPPRESS)
     parsed = parser.parse_args()
@@ -151,7 +151,7 @@ def main() -> int:
         return 0
     shapes: dict[str, Any] = {}
     for shape in parsed.shapes:
-        shapes[shape] = run_shape(shape, parsed.device, parsed.rounds, parsed.new_tokens)
+        shapes[shape] = run_shape(shape, parsed.device, parsed.rounds)
         path = write_benchmark(f"compare_with_llama_{parsed.device}", {"status": "finished", "shapes": shapes})
         found = shapes[shape]
         print(

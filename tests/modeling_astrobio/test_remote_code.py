@@ -10,6 +10,7 @@ import pytest
 import torch
 from reference_models import random_tokens, randomised, tiny_config, tiny_model
 from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
 
 from modeling_astrobio import AstroLLMForCausalLM, AstroLLMForSequenceClassification, AstroLLMModel
 
@@ -186,3 +187,13 @@ def test_dtype_of_the_weights_survives(dtype, tmp_path):
     assert loaded.model.rotary_emb.inv_freq.dtype == torch.float32
     for name, value in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value), name
+
+
+def test_weights_are_saved_in_shards_of_five_gigabytes(tmp_path, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", lambda self, folder, **kwargs: asked.update(kwargs))
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    assert asked == {"max_shard_size": "5GB"}
+    model.save_pretrained(tmp_path, max_shard_size="1GB")
+    assert asked == {"max_shard_size": "1GB"}
