@@ -166,7 +166,7 @@ class AstroLLMConfig(PreTrainedConfig):
     attention_dropout: int | float = interval(min=0.0, max=1.0)(default=0.0)
     sliding_window: int | None = None
     layer_types: list[str] | None = None
-    loss_chunk_size: int = 512
+    loss_chunk_size: int = 384
 
     def __post_init__(self, **kwargs):
         if self.num_key_value_heads is None:
