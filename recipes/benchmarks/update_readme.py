@@ -25,7 +25,7 @@ def results_section() -> str:
             "",
             *nano_lines(json.loads((RESULTS / "llm_nano.json").read_text(encoding="utf-8"))),
             "",
-            *llama_lines(json.loads((RESULTS / "compare_with_llama_cpu.json").read_text(encoding="utf-8"))),
+            *llama_lines(sorted(RESULTS.glob("compare_with_llama_cpu*.json"))),
         ]
     )
 
@@ -57,25 +57,29 @@ def nano_lines(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def llama_lines(result: dict[str, Any]) -> list[str]:
+def llama_lines(paths: list[Path]) -> list[str]:
+    """Every run there is, so that the spread between runs on a shared machine shows."""
     lines = [
-        "Against `LlamaForCausalLM` with the same weights, one CPU thread, float32, in turn "
-        f"(`{result['command']}`); speed is the median over rounds of Llama's time / ours, memory the peak of a "
-        "training step above the weights, ours / Llama's, and in brackets with the weights counted in both:",
+        "Against `LlamaForCausalLM` with the same weights, one CPU thread, float32, in turn (`python "
+        "recipes/benchmarks/compare_with_llama.py --shapes base 1b`); `base` has width 512, 8 layers and a vocabulary "
+        "of 54,272. Speed is the median over rounds of Llama's time / ours; memory is the peak of a training step "
+        "above the weights, ours / Llama's, in brackets with the weights counted in both. Every run is listed: the machine "
+        "was shared, and runs differ.",
         "",
-        "| shape | tokens | rounds | training speed | goal | decoding speed | step memory | goal |",
-        "|---|---|---|---|---|---|---|---|",
+        "| result file | shape | tokens | rounds | training speed | goal | decoding speed | step memory | goal |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for shape, figures in result["shapes"].items():
-        speed_goal, memory_goal = GOALS[shape]
-        step, decoding = figures["training_step"], figures["decoding"]
-        memory = figures.get("step_peak_bytes_astro_over_llama")
-        memory_text = f"{memory:.2f} ({figures['total_bytes_astro_over_llama']:.2f})" if memory else "not measured"
-        lines.append(
-            f"| {shape} | {figures['sequence']} | {step['rounds']} | "
-            f"{step['speed_up_median_of_rounds']['astro']:.2f} | {speed_goal} | "
-            f"{decoding['speed_up_median_of_rounds']['astro']:.2f} | {memory_text} | {memory_goal or '–'} |"
-        )
+    for path in paths:
+        for shape, figures in json.loads(path.read_text(encoding="utf-8"))["shapes"].items():
+            speed_goal, memory_goal = GOALS[shape]
+            step, decoding = figures["training_step"], figures["decoding"]
+            memory = figures.get("step_peak_bytes_astro_over_llama")
+            memory_text = f"{memory:.2f} ({figures['total_bytes_astro_over_llama']:.2f})" if memory else "not measured"
+            lines.append(
+                f"| {path.stem} | {shape} | {figures['sequence']} | {step['rounds']} | "
+                f"{step['speed_up_median_of_rounds']['astro']:.2f} | {speed_goal} | "
+                f"{decoding['speed_up_median_of_rounds']['astro']:.2f} | {memory_text} | {memory_goal or '–'} |"
+            )
     return [*lines, "", "On a GPU: not measured yet; `recipes/benchmarks/run_on_gpu.sh` is the command."]
 
 

@@ -1,0 +1,36 @@
+"""The README says what the code and the result files say."""
+
+import re
+import sys
+from pathlib import Path
+
+import torch
+
+from modeling_astrobio import AstroLLMConfig, AstroLLMForCausalLM
+
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_figures_come_from_the_result_files(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "recipes" / "benchmarks"))
+    import update_readme
+
+    section = README.split(update_readme.BEGIN, 1)[1].split(update_readme.END, 1)[0]
+    assert section.strip() == update_readme.results_section()
+    sys.modules.pop("update_readme")
+
+
+def test_preset_sizes_are_those_of_the_models():
+    rows = re.findall(r"^\| `(\w+)` \| ([\d,]+) \|", README, flags=re.MULTILINE)
+    assert len(rows) >= 5
+    for preset, count in rows:
+        with torch.device("meta"):
+            model = AstroLLMForCausalLM(AstroLLMConfig.from_preset(preset))
+        assert sum(parameter.numel() for parameter in model.parameters()) == int(count.replace(",", "")), preset
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    assert "<!-- test-command -->\n```bash\n" in README
+    assert "pytest" in README.split("<!-- test-command -->", 1)[1].split("```")[1]
