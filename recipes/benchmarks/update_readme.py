@@ -63,8 +63,8 @@ def llama_lines(paths: list[Path]) -> list[str]:
         "Against `LlamaForCausalLM` with the same weights, one CPU thread, float32, in turn (`python "
         "recipes/benchmarks/compare_with_llama.py --shapes base 1b`); `base` has width 512, 8 layers and a vocabulary "
         "of 54,272. Speed is the median over rounds of Llama's time / ours; memory is the peak of a training step "
-        "above the weights, ours / Llama's, in brackets with the weights counted in both. Every run is listed: the machine "
-        "was shared, and runs differ.",
+        "above the weights, ours / Llama's, in brackets with the weights counted in both. Every run is listed: the "
+        "machine was shared, and runs differ.",
         "",
         "| result file | shape | tokens | rounds | training speed | goal | decoding speed | step memory | goal |",
         "|---|---|---|---|---|---|---|---|---|",
