@@ -462,6 +462,7 @@ class AstroLLMForCausalLM(AstroLLMPreTrainedModel, GenerationMixin):
             return resized
         head = ChunkedLossHead(resized.in_features, resized.out_features, bias=False, device="meta")
         head.weight = resized.weight
+        head._is_hf_initialized = True  # or the next initialisation would draw its weights anew
         return head
 
     def _plain_loss(self, logits, labels, num_items_in_batch=None, shift_labels=None, ignore_index=-100, **_):

@@ -334,6 +334,9 @@ def test_vocabulary_can_be_extended(tied):
     assert model.config.vocab_size == 101
     # Another class would lose the chunked loss's fused route without a word.
     assert type(model.lm_head) is head_class
+    head = model.lm_head.weight.clone()
+    model.post_init()
+    assert torch.equal(model.lm_head.weight, head)
     loss = model.train()(tokens, labels=tokens).loss
     loss.backward()
     assert model.get_input_embeddings().weight.grad.shape == (101, 48)
