@@ -164,9 +164,7 @@ def _recomputed_cross_entropy_sum(head, hidden_NH, labels_N, chunk_size, ignore_
     """
 
     def chunk_loss(hidden, labels):
-        logits = head(hidden)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return nn.functional.cross_entropy(logits, labels, reduction="sum", ignore_index=ignore_index)
+        return cross_entropy(head(hidden), labels, num_items_in_batch=1, ignore_index=ignore_index)
 
     total = hidden_NH.new_zeros((), dtype=torch.promote_types(hidden_NH.dtype, torch.float32))
     for hidden, labels in zip(hidden_NH.split(chunk_size), labels_N.split(chunk_size), strict=True):

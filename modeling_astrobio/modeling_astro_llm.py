@@ -439,14 +439,12 @@ class AstroLLMForCausalLM(AstroLLMPreTrainedModel, GenerationMixin):
             skip_logits = self.training
 
         loss = logits = None
-        if wants_loss and skip_logits and self.config.loss_chunk_size > 0:
-            loss = self._chunked_loss(hidden_states, labels, **kwargs)
-        else:
+        if not (wants_loss and skip_logits and self.config.loss_chunk_size > 0):
             if isinstance(logits_to_keep, int):
                 logits_to_keep = slice(-logits_to_keep, None) if logits_to_keep else slice(None)
             logits = self.lm_head(hidden_states[:, logits_to_keep, :])
-            if wants_loss:
-                loss = self._plain_loss(logits, labels, **kwargs)
+        if wants_loss:
+            loss = self._loss(hidden_states, logits, labels, **kwargs)
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
@@ -465,14 +463,14 @@ class AstroLLMForCausalLM(AstroLLMPreTrainedModel, GenerationMixin):
         head._is_hf_initialized = True  # or the next initialisation would draw its weights anew
         return head
 
-    def _plain_loss(self, logits, labels, num_items_in_batch=None, shift_labels=None, ignore_index=-100, **_):
+    def _loss(
+        self, hidden_states, logits, labels, num_items_in_batch=None, shift_labels=None, ignore_index=-100, **_
+    ) -> torch.Tensor:
+        """The loss from the logits, or in chunks from the hidden states where `logits` is `None`."""
         if shift_labels is None:
             shift_labels = shift_labels_left(labels, ignore_index)
-        return cross_entropy(logits, shift_labels, num_items_in_batch, ignore_index)
-
-    def _chunked_loss(self, hidden_states, labels, num_items_in_batch=None, shift_labels=None, ignore_index=-100, **_):
-        if shift_labels is None:
-            shift_labels = shift_labels_left(labels, ignore_index)
+        if logits is not None:
+            return cross_entropy(logits, shift_labels, num_items_in_batch, ignore_index)
         return chunked_head_cross_entropy(
             self.lm_head,
             hidden_states,

@@ -151,7 +151,7 @@ def _tokenize_batch(rows, tokenizer, data) -> Iterator[dict[str, list[int]]]:
     if not wholes:
         return
     # A document may be longer than the model, since it is cut into rows: no warning of its length.
-    prompt_ids = [tokenizer(p, add_special_tokens=False, verbose=False)["input_ids"] if p else [] for p in prompts]
+    prompt_ids = tokenizer(prompts, add_special_tokens=False, verbose=False)["input_ids"]
     whole_ids = tokenizer(wholes, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
     for prompt, whole, text in zip(prompt_ids, whole_ids, wholes, strict=True):
         if whole[: len(prompt)] != prompt:
