@@ -167,6 +167,13 @@ class AstroLLMAttention(nn.Module):
             self.q_norm = AstroLLMRMSNorm(self.head_dim, eps=config.rms_norm_eps)
             self.k_norm = AstroLLMRMSNorm(self.head_dim, eps=config.rms_norm_eps)
 
+    def rotate(
+        self, query: torch.Tensor, key: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rotate queries (B, N, T, D) and keys (B, N_kv, T, D); cosines and sines are (B or 1, T, D)."""
+        cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
+        return rotate(query, cos, sin), rotate(key, cos, sin)
+
     def forward(
         self,
         hidden_states: torch.Tensor,
@@ -184,8 +191,7 @@ class AstroLLMAttention(nn.Module):
         if self.use_qk_norm:
             query_BTND, key_BTND = self.q_norm(query_BTND), self.k_norm(key_BTND)
 
-        cos, sin = (table.unsqueeze(1) for table in position_embeddings)
-        query_BNTD, key_BNTD = (rotate(x.transpose(1, 2), cos, sin) for x in (query_BTND, key_BTND))
+        query_BNTD, key_BNTD = self.rotate(query_BTND.transpose(1, 2), key_BTND.transpose(1, 2), *position_embeddings)
         if past_key_values is not None:
             key_BNTD, value_BNTD = past_key_values.update(key_BNTD, value_BNTD, self.layer_idx)
 

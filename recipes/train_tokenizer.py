@@ -14,6 +14,7 @@ from modeling_astrobio.training.checkpoints import write_whole
 from modeling_astrobio.training.errors import RunFolderError, UserError
 from modeling_astrobio.training.llm_data import corpus_texts, load_splits
 from modeling_astrobio.training.llm_model import build_tokenizer
+from modeling_astrobio.training.llm_recipe import LLMRecipe
 from modeling_astrobio.training.recipe import load_recipe
 
 
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise RunFolderError(
                 f"OUT_FOLDER must be new; got {parsed.out_folder}, which exists. Choose another name."
             )
-        recipe = load_recipe(parsed.recipe, overrides, HERE / "llm")
+        recipe = load_recipe(LLMRecipe, parsed.recipe, overrides, HERE / "llm")
         splits = load_splits(recipe.data, build_embedded_planets)
         tokenizer = build_tokenizer(recipe, corpus_texts(splits["train"], recipe.data))
         with write_whole(parsed.out_folder.absolute()) as folder:

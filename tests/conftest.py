@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+
+# Read when huggingface_hub is imported: a test that names an absent folder must not wait for a network.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
 import pytest
 import torch
 

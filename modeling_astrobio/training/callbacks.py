@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 from typing import Any
 
 import torch
@@ -50,6 +51,8 @@ class ProgressBarCallback(TrainerCallback):
 class InterruptCallback(TrainerCallback):
     """On SIGINT or SIGTERM, finish the step, save a checkpoint and stop; a second signal stops at once.
 
+    Python lets the main thread alone handle signals: training in another thread goes on until its process ends.
+
     Attributes:
         signal_number: The signal that came, or `None`.
     """
@@ -67,7 +70,8 @@ class InterruptCallback(TrainerCallback):
         print(f"\n{signal.Signals(number).name}: saving a checkpoint after this step", file=sys.stderr, flush=True)
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self._previous = {number: signal.signal(number, self._on_signal) for number in self.signals}
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._on_signal) for number in self.signals}
 
     def on_step_end(self, args, state, control, **kwargs):
         if self._any_rank(args):
@@ -92,5 +96,6 @@ class InterruptCallback(TrainerCallback):
     def restore_handlers(self) -> None:
         """Give the signals back to whoever had them before training."""
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            # A handler that was not set in Python is not told.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._previous = {}

@@ -1,6 +1,14 @@
 """Errors a user can mend; the recipes print their message and stop, without a traceback."""
 
-__all__ = ["CheckpointError", "DataError", "HardwareError", "RecipeError", "RunFolderError", "UserError"]
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "HardwareError",
+    "RecipeError",
+    "RunFolderError",
+    "StrategyError",
+    "UserError",
+]
 
 
 class UserError(ValueError):
@@ -17,6 +25,10 @@ class DataError(UserError):
 
 class HardwareError(UserError):
     """A device or precision that this machine does not have."""
+
+
+class StrategyError(UserError):
+    """A strategy that cannot work, or that does not fit the hardware."""
 
 
 class RunFolderError(UserError):

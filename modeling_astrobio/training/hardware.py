@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import sys
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from .errors import HardwareError
 
 
-__all__ = ["check_device", "describe_hardware", "package_versions", "use_cpu_threads"]
+__all__ = ["check_device", "describe_hardware", "make_output_safe", "package_versions", "use_cpu_threads"]
 
 
 _PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "peft", "bitsandbytes")
@@ -41,6 +42,18 @@ def use_cpu_threads(count: int | None) -> None:
     if count is None:
         count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(count)
+
+
+def make_output_safe() -> None:
+    """Let what is printed have a question mark for a character that the console's encoding lacks.
+
+    Windows encodes output that goes to a file or a pipe in a code page of 256 characters, and a symbol such as that of
+    Earth's radius would end a run when its samples are printed.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # A notebook's streams, and a test's, have no encoding to set.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
 
 
 def describe_hardware() -> dict[str, Any]:

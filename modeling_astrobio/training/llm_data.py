@@ -13,7 +13,7 @@ from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from transformers import PreTrainedTokenizerBase
 
 from .errors import DataError
-from .recipe import DataSection
+from .llm_recipe import DataSection
 
 
 __all__ = ["collate_packed", "corpus_texts", "load_splits", "pack_documents", "packed_rows", "tokenize_rows"]

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .llm_baselines import NGramModel
 from .llm_data import render_conversation, tokenize_rows
-from .recipe import DataSection, EvaluationSection
+from .llm_recipe import DataSection, EvaluationSection
 
 
 __all__ = [

@@ -5,20 +5,32 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from peft import PeftModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from modeling_astrobio import AstroLLMConfig
 
 from .adapters import add_lora, lora_config, quantization_config
 from .errors import CheckpointError, RecipeError
-from .recipe import LLMRecipe
+from .llm_recipe import LLMRecipe
 from .tokenizer import train_tokenizer
 
 
-__all__ = ["build_model", "build_tokenizer", "checkpoint_name"]
+__all__ = ["build_model", "build_tokenizer", "checkpoint_name", "preset_config", "random_model", "with_adapter"]
 
 
-def _preset_config(recipe: LLMRecipe, **overrides: Any) -> AstroLLMConfig:
+def preset_config(recipe: LLMRecipe, **overrides: Any) -> AstroLLMConfig:
+    """Return the configuration of the recipe's preset.
+
+    Raises:
+        RecipeError: If a field is unknown or sizes do not fit.
+    """
     try:
         return AstroLLMConfig.from_preset(str(recipe.model.preset), **{**recipe.model.config, **overrides})
     except (TypeError, ValueError, StrictDataclassError) as error:
@@ -31,7 +43,7 @@ def build_tokenizer(recipe: LLMRecipe, texts: Any) -> PreTrainedTokenizerBase:
     """Load the recipe's tokenizer, or train one on `texts` with the preset's vocabulary size."""
     source = recipe.tokenizer.path or recipe.model.checkpoint
     if source is None:
-        config = _preset_config(recipe)
+        config = preset_config(recipe)
         try:
             return train_tokenizer(texts, config.vocab_size, config.max_position_embeddings)
         except ValueError as error:
@@ -51,7 +63,7 @@ def build_tokenizer(recipe: LLMRecipe, texts: Any) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def build_model(recipe: LLMRecipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+def build_model(recipe: LLMRecipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel | PeftModel:
     """Make the model from a preset with random weights, or load its checkpoint; add the adapter.
 
     Raises:
@@ -61,21 +73,19 @@ def build_model(recipe: LLMRecipe, tokenizer: PreTrainedTokenizerBase) -> PreTra
     settings = recipe.model
     dtype = getattr(torch, settings.dtype)
     if settings.preset is not None:
-        config = _preset_config(
+        if settings.quantization:
+            raise RecipeError(
+                f"model.quantization={settings.quantization!r} needs the weights of a model.checkpoint; got "
+                f"model.preset={settings.preset!r}, whose weights are random."
+            )
+        config = preset_config(
             recipe,
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
         )
         _check_fit(recipe, config, tokenizer)
-        try:
-            model = AutoModelForCausalLM.from_config(
-                config, dtype=dtype, attn_implementation=settings.attn_implementation
-            )
-        except (ImportError, ValueError) as error:
-            raise RecipeError(
-                f"model.attn_implementation={settings.attn_implementation!r} cannot be used: {error}"
-            ) from error
+        model = random_model(recipe, config)
     else:
         arguments: dict[str, Any] = {"dtype": dtype, "attn_implementation": settings.attn_implementation}
         if settings.quantization:
@@ -90,13 +100,37 @@ def build_model(recipe: LLMRecipe, tokenizer: PreTrainedTokenizerBase) -> PreTra
                 "It must be a folder or Hub id with config.json and whole safetensors."
             ) from error
         _check_fit(recipe, model.config, tokenizer)
-    if recipe.adapter.r > 0:
-        adapter = recipe.adapter
-        try:
-            model = add_lora(model, lora_config(adapter.r, adapter.alpha, adapter.dropout, adapter.target_modules))
-        except ValueError as error:
-            raise RecipeError(f"the adapter section does not do for this model: {error}") from error
-    return model
+    return with_adapter(recipe, model)
+
+
+def random_model(recipe: LLMRecipe, config: PretrainedConfig) -> PreTrainedModel:
+    """Make a model of a configuration with random weights of the recipe's precision.
+
+    Raises:
+        RecipeError: If the recipe's attention kernel is unknown or not installed.
+    """
+    kernel = recipe.model.attn_implementation
+    try:
+        return AutoModelForCausalLM.from_config(
+            config, dtype=getattr(torch, recipe.model.dtype), attn_implementation=kernel
+        )
+    except (ImportError, ValueError) as error:
+        raise RecipeError(f"model.attn_implementation={kernel!r} cannot be used: {error}") from error
+
+
+def with_adapter(recipe: LLMRecipe, model: PreTrainedModel) -> PreTrainedModel | PeftModel:
+    """Add the recipe's adapter, if it has one.
+
+    Raises:
+        RecipeError: If the model has no such layers.
+    """
+    adapter = recipe.adapter
+    if adapter.r == 0:
+        return model
+    try:
+        return add_lora(model, lora_config(adapter.r, adapter.alpha, adapter.dropout, adapter.target_modules))
+    except ValueError as error:
+        raise RecipeError(f"the adapter section does not do for this model: {error}") from error
 
 
 def _check_fit(recipe: LLMRecipe, config: Any, tokenizer: PreTrainedTokenizerBase) -> None:

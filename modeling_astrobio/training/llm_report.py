@@ -1,6 +1,5 @@
-"""What a run leaves for its reader: loss plot, result JSON, model card."""
+"""What a run leaves for its reader: loss plot and model card."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from matplotlib.figure import Figure
 
 
-__all__ = ["plot_losses", "write_model_card", "write_result"]
+__all__ = ["plot_losses", "write_model_card"]
 
 
 def plot_losses(log_history: list[dict[str, Any]], path: Path) -> None:
@@ -41,13 +40,6 @@ def plot_losses(log_history: list[dict[str, Any]], path: Path) -> None:
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=130)
-
-
-def write_result(result: dict[str, Any], path: Path) -> None:
-    """Write the result as JSON, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
 
 
 def write_model_card(result: dict[str, Any], template: Path, path: Path) -> None:

@@ -1,170 +1,84 @@
-"""Recipes of the language model: YAML that holds only what differs from the defaults below."""
+"""Recipes: YAML that holds only what differs from the defaults below, checked key by key."""
 
 import dataclasses
 import difflib
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from transformers import TrainingArguments
 
 from .errors import RecipeError
+from .schedules import SCHEDULE_NAMES
+from .strategy import ACTIVATION_CHECKPOINTING, OPTIMIZER_NAMES, SHARDINGS, Strategy
 
 
-__all__ = [
-    "AdapterSection",
-    "DataSection",
-    "EvaluationSection",
-    "LLMRecipe",
-    "ModelSection",
-    "TokenizerSection",
-    "load_recipe",
-    "recipe_from_dict",
-]
+__all__ = ["TRAINING_DEFAULTS", "Recipe", "lay_over", "load_recipe", "read_yaml", "recipe_from_dict"]
 
 
 @dataclass
-class ModelSection:
-    """Where the model comes from.
-
-    Attributes:
-        preset: Preset of `AstroLLMConfig` to start from random weights; exactly one of this and `checkpoint`.
-        checkpoint: Folder or Hub id of weights to continue from, loaded with `AutoModelForCausalLM`.
-        config: Fields of `AstroLLMConfig` that differ from the preset.
-        dtype: Precision of the weights: "float32", "bfloat16" or "float16".
-        attn_implementation: Kernel of the attention: "eager", "sdpa", "flex_attention", "flash_attention_2",
-            "flash_attention_3"; `None` lets transformers choose.
-        quantization: "4bit" or "8bit" loading by bitsandbytes; needs `checkpoint` and an adapter.
-    """
-
-    preset: str | None = None
-    checkpoint: str | None = None
-    config: dict[str, Any] = field(default_factory=dict)
-    dtype: str = "float32"
-    attn_implementation: str | None = None
-    quantization: str | None = None
-
-
-@dataclass
-class AdapterSection:
-    """LoRA by peft; off while `r` is 0.
-
-    Attributes:
-        r: Rank of the update.
-        alpha: Scale; the update is multiplied by alpha / r.
-        dropout: Dropout on the adapter's input.
-        target_modules: Names of the linear layers; `None` means all of attention and feed-forward.
-    """
-
-    r: int = 0
-    alpha: int = 32
-    dropout: float = 0.0
-    target_modules: list[str] | None = None
-
-
-@dataclass
-class TokenizerSection:
-    """Where the tokenizer comes from.
-
-    Attributes:
-        path: Folder or Hub id; `None` takes the checkpoint's, or trains one on the training split where the model
-            starts from a preset.
-    """
-
-    path: str | None = None
-
-
-@dataclass
-class DataSection:
-    """What to train on.
-
-    Attributes:
-        dataset_name: Anything `datasets.load_dataset` opens; `None` is the embedded planets.
-        dataset_config: Its configuration.
-        train_split: Split to train on.
-        validation_split: Split evaluated during training.
-        test_split: Split of the final evaluation.
-        streaming: Read without downloading first; needs `training.max_steps`. Rows keep their stored order, since a
-            shuffle buffer would lose rows on resume, and start again at their end. Tokenizer, baselines and final
-            evaluation see the first 10,000 rows.
-        text_column: Documents; every token is learned.
-        messages_column: Conversations; the last message is learned.
-        learn_prompts: Learn every token of a conversation, as pretraining does, not only the last message.
-        sequence_length: Tokens in a row.
-        pack: Put several documents into a row, kept apart by the attention mask.
-        max_rows: Take only so many rows of each split; 0 takes all.
-    """
-
-    dataset_name: str | None = None
-    dataset_config: str | None = None
-    train_split: str = "train"
-    validation_split: str = "validation"
-    test_split: str = "test"
-    streaming: bool = False
-    text_column: str = "text"
-    messages_column: str = "messages"
-    learn_prompts: bool = False
-    sequence_length: int = 512
-    pack: bool = True
-    max_rows: int = 0
-
-
-@dataclass
-class EvaluationSection:
-    """The evaluation after training.
-
-    Attributes:
-        max_questions: Held-out questions answered by generation; 0 skips them.
-        max_new_tokens: Longest answer.
-        batch_size: Questions answered at one time.
-        ngram_order: Order of the n-gram baseline.
-    """
-
-    max_questions: int = 400
-    max_new_tokens: int = 24
-    batch_size: int = 32
-    ngram_order: int = 5
-
-
-@dataclass
-class LLMRecipe:
-    """Everything a run of `recipes/train_llm.py` depends on.
+class Recipe:
+    """What the recipe of any model has; each model adds its own sections.
 
     Attributes:
         output_dir: Folder of the run.
         device: "auto", "cpu" or "cuda"; "cuda" refuses to run without one.
         cpu_threads: Threads of a single process on the CPU, whatever OMP_NUM_THREADS says; `None` is one for each
             core. Results are bit-identical only between runs of the same number.
-        model: See `ModelSection`.
-        adapter: See `AdapterSection`.
-        tokenizer: See `TokenizerSection`.
-        data: See `DataSection`.
-        evaluation: See `EvaluationSection`.
+        schedule: Of the learning rate: one of `schedules.SCHEDULE_NAMES`; its options are
+            `training.lr_scheduler_kwargs`.
+        strategy: See `Strategy`.
         training: Arguments of `transformers.TrainingArguments` over `TRAINING_DEFAULTS`.
     """
+
+    kind: ClassVar[str]
 
     output_dir: str = ""
     device: str = "auto"
     cpu_threads: int | None = None
-    model: ModelSection = field(default_factory=ModelSection)
-    adapter: AdapterSection = field(default_factory=AdapterSection)
-    tokenizer: TokenizerSection = field(default_factory=TokenizerSection)
-    data: DataSection = field(default_factory=DataSection)
-    evaluation: EvaluationSection = field(default_factory=EvaluationSection)
+    schedule: str = "cosine"
+    strategy: Strategy = field(default_factory=Strategy)
     training: dict[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Refuse values that no run could have; a model's recipe checks its sections too.
+
+        Raises:
+            RecipeError: Naming the key, what it needs and what it got.
+        """
+        strategy = self.strategy
+        for name, value, allowed in (
+            ("device", self.device, ("auto", "cpu", "cuda")),
+            ("schedule", self.schedule, SCHEDULE_NAMES),
+            ("strategy.sharding", strategy.sharding, SHARDINGS),
+            ("strategy.optimizer", strategy.optimizer, OPTIMIZER_NAMES),
+            ("strategy.activation_checkpointing", strategy.activation_checkpointing, ACTIVATION_CHECKPOINTING),
+        ):
+            if value not in allowed:
+                raise RecipeError(f"{name} must be one of {allowed}; got {value!r}.")
+        for name, number, least in (
+            ("cpu_threads", 1 if self.cpu_threads is None else self.cpu_threads, 1),
+            ("training.per_device_train_batch_size", self.training["per_device_train_batch_size"], 1),
+            ("training.gradient_accumulation_steps", self.training.get("gradient_accumulation_steps", 1), 1),
+        ):
+            if number < least:
+                raise RecipeError(f"{name} must be at least {least}; got {number}.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe with every default filled in."""
         return dataclasses.asdict(self)
 
 
+AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
+
+
 TRAINING_DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "learning_rate": 3e-4,
-    "lr_scheduler_type": "cosine",
     "warmup_steps": 0.03,
     "weight_decay": 0.1,
     "adam_beta2": 0.95,
@@ -195,33 +109,64 @@ _RESERVED_TRAINING = {
     "use_cpu": "set device: cpu at the top of the recipe",
     "save_only_model": "a checkpoint without its optimizer cannot be continued; keep fewer with save_total_limit",
     "ignore_data_skip": "a resumed run goes on with the data that the interrupted one had not seen",
+    "lr_scheduler_type": "set schedule at the top of the recipe",
+    "optim": "set strategy.optimizer",
+    "optim_args": "set strategy.optimizer",
+    "activation_checkpointing": "set strategy.activation_checkpointing",
+    "activation_checkpointing_kwargs": "set strategy.activation_checkpointing",
+    "gradient_checkpointing": "set strategy.activation_checkpointing",
+    "gradient_checkpointing_kwargs": "set strategy.activation_checkpointing",
+    "torch_compile": "set strategy.compile",
+    "use_liger_kernel": "set strategy.liger",
+    "fsdp": "launch with --config_file recipes/hardware/fsdp2.yaml",
+    "fsdp_config": "launch with --config_file recipes/hardware/fsdp2.yaml",
+    "deepspeed": "launch with --config_file recipes/hardware/zero3_offload.yaml",
 }
-_DTYPES = ("float32", "bfloat16", "float16")
 
 
-def load_recipe(source: str | Path, overrides: list[str] | None = None, folder: Path | None = None) -> LLMRecipe:
-    """Read a recipe from YAML and apply overrides.
-
-    Args:
-        source: Path of a YAML file, or the name of one in `folder`, such as "nano".
-        overrides: Texts `section.key=value`, the value in YAML.
-        folder: Where named recipes lie.
+def read_yaml(source: str | Path, folder: Path | None, what: str) -> dict[str, Any]:
+    """Read the mapping of a YAML file, named by its path or by its stem in `folder`.
 
     Raises:
-        RecipeError: If the recipe is absent, is not YAML, or has an unknown key or a wrong value.
+        RecipeError: If it is absent, is not YAML, or is no mapping.
     """
     path = Path(source)
     if not path.is_file() and folder is not None:
         path = folder / f"{source}.yaml"
     if not path.is_file():
         known = sorted(file.stem for file in folder.glob("*.yaml")) if folder is not None else []
-        raise RecipeError(f"recipe must be a YAML file or one of {known}; got {str(source)!r}.")
+        raise RecipeError(f"{what} must be a YAML file or one of {known}; got {str(source)!r}.")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe {path.name} is not valid YAML: {error}") from error
+        raise RecipeError(f"{what} {path.name} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
-        raise RecipeError(f"recipe {path.name} must be a mapping of sections; got {type(values).__name__}.")
+        raise RecipeError(f"{what} {path.name} must be a mapping of sections; got {type(values).__name__}.")
+    return values
+
+
+def load_recipe(
+    cls: type[AnyRecipe],
+    source: str | Path,
+    overrides: list[str] | None = None,
+    folder: Path | None = None,
+    layers: tuple[Mapping[str, Any], ...] = (),
+) -> AnyRecipe:
+    """Read a recipe from YAML, lay parts of recipes over it, and apply overrides.
+
+    Args:
+        cls: The kind of recipe.
+        source: Path of a YAML file, or the name of one in `folder`, such as "nano".
+        overrides: Texts `section.key=value`, the value in YAML.
+        folder: Where named recipes lie.
+        layers: Mappings whose values replace those of the file, such as a strategy of `recipes/strategies`.
+
+    Raises:
+        RecipeError: If the recipe is absent, is not YAML, or has an unknown key or a wrong value.
+    """
+    values = read_yaml(source, folder, "recipe")
+    for layer in layers:
+        values = lay_over(values, layer)
     for override in overrides or []:
         key, separator, text = override.partition("=")
         if not separator:
@@ -236,17 +181,26 @@ def load_recipe(source: str | Path, overrides: list[str] | None = None, folder: 
             target[last] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise RecipeError(f"{override!r}: the value is not valid YAML: {error}") from error
-    values.setdefault("output_dir", f"outputs/llm-{path.stem}")
-    return recipe_from_dict(values)
+    values.setdefault("output_dir", f"outputs/{cls.kind}-{Path(source).stem}")
+    return recipe_from_dict(cls, values)
 
 
-def recipe_from_dict(values: dict[str, Any]) -> LLMRecipe:
+def lay_over(values: dict[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values` with those of `layer`, section by section, in their place."""
+    merged = dict(values)
+    for key, value in layer.items():
+        below = merged.get(key)
+        merged[key] = lay_over(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
+    return merged
+
+
+def recipe_from_dict(cls: type[AnyRecipe], values: dict[str, Any]) -> AnyRecipe:
     """Check a recipe's keys, types and values, and fill in the defaults.
 
     Raises:
         RecipeError: Naming the key, what it needs, what it got, and the nearest known key.
     """
-    recipe = _section(LLMRecipe, values, "")
+    recipe = _section(cls, values, "")
     known = {f.name: f.type for f in dataclasses.fields(TrainingArguments) if f.init}
     for key in recipe.training:
         if key in _RESERVED_TRAINING:
@@ -257,56 +211,15 @@ def recipe_from_dict(values: dict[str, Any]) -> LLMRecipe:
         key: _value(known[key], value, f"training.{key}")
         for key, value in {**TRAINING_DEFAULTS, **recipe.training}.items()
     }
-    _check(recipe)
+    recipe.check()
     return recipe
-
-
-def _check(recipe: LLMRecipe) -> None:
-    model, data = recipe.model, recipe.data
-    if (model.preset is None) == (model.checkpoint is None):
-        raise RecipeError(
-            f"exactly one of model.preset and model.checkpoint must be set; got preset={model.preset!r}, "
-            f"checkpoint={model.checkpoint!r}."
-        )
-    for name, value, allowed in (
-        ("device", recipe.device, ("auto", "cpu", "cuda")),
-        ("model.dtype", model.dtype, _DTYPES),
-        ("model.quantization", model.quantization, (None, "4bit", "8bit")),
-    ):
-        if value not in allowed:
-            raise RecipeError(f"{name} must be one of {allowed}; got {value!r}.")
-    if model.quantization and (model.checkpoint is None or recipe.adapter.r == 0):
-        raise RecipeError(
-            f"model.quantization={model.quantization!r} freezes the weights, so it needs model.checkpoint (got "
-            f"{model.checkpoint!r}) and adapter.r above 0 (got {recipe.adapter.r})."
-        )
-    if model.checkpoint is not None and model.config:
-        raise RecipeError(
-            f"model.config changes a preset, and a checkpoint has its own; got {sorted(model.config)}. Remove them."
-        )
-    for name, number, least in (
-        ("cpu_threads", 1 if recipe.cpu_threads is None else recipe.cpu_threads, 1),
-        ("data.sequence_length", data.sequence_length, 2),
-        ("data.max_rows", data.max_rows, 0),
-        ("adapter.r", recipe.adapter.r, 0),
-        ("evaluation.max_questions", recipe.evaluation.max_questions, 0),
-        ("evaluation.ngram_order", recipe.evaluation.ngram_order, 1),
-        ("evaluation.batch_size", recipe.evaluation.batch_size, 1),
-        ("evaluation.max_new_tokens", recipe.evaluation.max_new_tokens, 1),
-    ):
-        if number < least:
-            raise RecipeError(f"{name} must be at least {least}; got {number}.")
-    if data.streaming and recipe.training.get("max_steps", -1) < 1:
-        raise RecipeError(
-            "data.streaming needs training.max_steps of at least 1, since a stream has no length; got "
-            f"{recipe.training.get('max_steps', -1)}."
-        )
 
 
 def _section(cls: type, values: Any, prefix: str) -> Any:
     if not isinstance(values, dict):
         raise RecipeError(f"{prefix.rstrip('.') or 'recipe'} must be a mapping; got {values!r}.")
     hints = typing.get_type_hints(cls)
+    hints.pop("kind", None)
     for key in values:
         if key not in hints:
             raise RecipeError(_unknown(f"{prefix}{key}", str(key), hints))

@@ -1,9 +1,10 @@
-"""The trainer every recipe builds on: transformers' own, with whole checkpoints and no logits in evaluation."""
+"""The trainer every recipe builds on: transformers' own, with strategies, extra loss terms and whole checkpoints."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import Trainer, TrainerState
@@ -13,6 +14,12 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from .callbacks import InterruptCallback, ProgressBarCallback
 from .checkpoints import find_checkpoints, is_write_failure, publish_folder, write_failure
+from .kernels import apply_strategy
+from .loss_terms import LossTerm, LossTermSums
+from .optimizer_sophia import HESSIAN_INTERVAL, estimate_hessian
+from .optimizers import build_optimizer, embedding_weights
+from .schedules import build_schedule
+from .strategy import Strategy
 
 
 __all__ = ["AstroTrainer"]
@@ -21,12 +28,33 @@ __all__ = ["AstroTrainer"]
 class AstroTrainer(Trainer):
     """`transformers.Trainer` whose checkpoints appear whole or not at all, and which saves when interrupted.
 
+    Args:
+        *args: As for `transformers.Trainer`.
+        strategy: Chooses optimizer, checkpointing and kernels; `None` is the default of `Strategy`.
+        schedule: Of the learning rate, one of `recipe.SCHEDULE_NAMES`.
+        loss_terms: Added to the model's loss in training.
+        **kwargs: As for `transformers.Trainer`.
+
     Attributes:
         interrupt: Says, after training, whether a signal ended it.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(
+        self,
+        *args,
+        strategy: Strategy | None = None,
+        schedule: str = "cosine",
+        loss_terms: Sequence[LossTerm] = (),
+        **kwargs,
+    ):
         super().__init__(*args, **kwargs)
+        self.strategy = strategy or Strategy()
+        assert self.model is not None
+        apply_strategy(self.model, self.strategy, self.args.device)
+        self.schedule = schedule
+        self.loss_terms = tuple(loss_terms)
+        self._term_sums = LossTermSums()
+        self._step_of_last_terms = 0
         self._staging: Path | None = None
         self.interrupt = InterruptCallback()
         self.remove_callback(ProgressCallback)
@@ -50,6 +78,73 @@ class AstroTrainer(Trainer):
             self.progress.close()
             self.interrupt.restore_handlers()
 
+    def create_optimizer(self, model=None):
+        """Make the strategy's optimizer; norms and biases have no weight decay."""
+        if self.optimizer is None:
+            model = self.model if model is None else model
+            decayed = set(self.get_decay_parameter_names(model))
+            named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+            self.optimizer = build_optimizer(
+                self.strategy,
+                [
+                    {"params": [p for name, p in named if name in decayed], "weight_decay": self.args.weight_decay},
+                    {"params": [p for name, p in named if name not in decayed], "weight_decay": 0.0},
+                ],
+                learning_rate=self.args.learning_rate,
+                betas=(self.args.adam_beta1, self.args.adam_beta2),
+                eps=self.args.adam_epsilon,
+                weight_decay=self.args.weight_decay,
+                embeddings=embedding_weights(model),
+            )
+            if self.args.fp16:
+                # A fused kernel that skips a step itself does not say so, and the schedule would go on without it.
+                self.optimizer._step_supports_amp_scaling = False
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None):
+        """Make the schedule of the learning rate."""
+        if self.lr_scheduler is None:
+            options: Any = self.args.lr_scheduler_kwargs or {}
+            self.lr_scheduler = build_schedule(  # type: ignore[assignment]
+                self.schedule,
+                optimizer or self.optimizer,
+                num_training_steps,
+                self.args.get_warmup_steps(num_training_steps),
+                **options,
+            )
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        """Do a micro-batch; before every tenth step's first one, Sophia estimates the curvature on it."""
+        if self.strategy.optimizer == "sophia" and self.state.global_step % HESSIAN_INTERVAL == 0:
+            is_first = all(parameter.grad is None for parameter in model.parameters())
+            if is_first:
+                seed = self.args.seed + self.state.global_step
+                estimate_hessian(self.optimizer, model, self._prepare_inputs(inputs), seed=seed)
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Return the model's loss with the weighted terms; each term is a mean over the micro-batches of a step."""
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        if self.loss_terms and self.model.training:
+            # A loss that the model did not normalise over the whole step is divided by the caller, terms and all.
+            is_normalised = self.model_accepts_loss_kwargs and num_items_in_batch is not None
+            for term in self.loss_terms:
+                value = term.compute(model, inputs, outputs)
+                share = value / self.current_gradient_accumulation_steps
+                loss = loss + term.weight_at(self.state.global_step) * (share if is_normalised else value)
+                self._term_sums.add(term.name, share)
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs, start_time=None):
+        """Log, with the terms of the loss beside the training loss."""
+        if self.loss_terms and "loss" in logs:
+            steps = self.state.global_step - self._step_of_last_terms
+            logs.update(self._term_sums.drain(steps, lambda value: self.accelerator.gather(value).mean()))
+            self._step_of_last_terms = self.state.global_step
+        super().log(logs, start_time)
+
     def _init_training_state(self, max_steps, *args, **kwargs):
         # Shares of the run become steps, which the checkpoint to resume from states too; and steps that changed since
         # it was written count.
@@ -58,6 +153,7 @@ class AstroTrainer(Trainer):
             setattr(self.args, name, getattr(self.state, name))
         trained = super()._init_training_state(max_steps, *args, **kwargs)
         self.state.compute_steps(self.args, max_steps)
+        self._step_of_last_terms = self.state.global_step
         return trained
 
     def _issue_warnings_after_load(self, load_result):
@@ -112,7 +208,13 @@ class AstroTrainer(Trainer):
             CheckpointError: If the disk is full or a file cannot be written; `target` is then as it was.
         """
         with self._published(target) as staging:
-            self.save_model(str(staging / target.name), _internal_call=True)
+            if self.is_fsdp_enabled:
+                # transformers' own leaves out a model whose checkpoints are in parts.
+                weights = self.accelerator.get_state_dict(self.model)
+                if self.args.should_save:
+                    self._save(str(staging / target.name), state_dict=weights)
+            else:
+                self.save_model(str(staging / target.name), _internal_call=True)
             if self.args.should_save:
                 # A pickle of the arguments, which recipe.yaml has as text.
                 (staging / target.name / TRAINING_ARGS_NAME).unlink(missing_ok=True)

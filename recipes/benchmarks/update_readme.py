@@ -23,11 +23,23 @@ def results_section() -> str:
         [
             "## What was measured",
             "",
-            *nano_lines(json.loads((RESULTS / "llm_nano.json").read_text(encoding="utf-8"))),
+            *nano_lines(read("llm_nano")),
             "",
             *llama_lines(sorted(RESULTS.glob("compare_with_llama_cpu*.json"))),
+            "",
+            *planner_lines(read("plan_against_measured_cpu")),
+            "",
+            *optimizer_lines(read("compare_optimizers")),
+            "",
+            *rounding_lines(read("bf16_updates")),
+            "",
+            *strategy_lines(read("measure_strategies_planned")),
         ]
     )
+
+
+def read(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def nano_lines(result: dict[str, Any]) -> list[str]:
@@ -81,6 +93,83 @@ def llama_lines(paths: list[Path]) -> list[str]:
                 f"{decoding['speed_up_median_of_rounds']['astro']:.2f} | {memory_text} | {memory_goal or '–'} |"
             )
     return [*lines, "", "On a GPU: not measured yet; `recipes/benchmarks/run_on_gpu.sh` is the command."]
+
+
+def planner_lines(result: dict[str, Any]) -> list[str]:
+    tolerance = 100 * result["tolerance"]["peak"]
+    lines = [
+        f"Planned against measured peak of an optimizer step on the CPU (`python "
+        f"recipes/benchmarks/plan_against_measured.py`): {result['within']} of {len(result['rows'])} within "
+        f"{tolerance:.0f} %, planned / measured from {result['ratio_lowest']:.3f} to {result['ratio_highest']:.3f}. "
+        "On a GPU: NOT TESTED.",
+        "",
+        "| configuration | planned, GiB | measured, GiB | ratio | |",
+        "|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        planned = f"{row['planned']['peak'] / 2**30:.2f}"
+        if "ratio" not in row:
+            lines.append(f"| {row['name']} | {planned} | – | – | {row['status']} |")
+            continue
+        measured, ratio = row["measured"]["peak"] / 2**30, row["ratio"]["peak"]
+        lines.append(f"| {row['name']} | {planned} | {measured:.2f} | {ratio:.3f} | {row['status']} |")
+    return lines
+
+
+def optimizer_lines(result: dict[str, Any]) -> list[str]:
+    reference, *others = result["summary"].items()
+    name, figures = reference
+    lines = [
+        f"Loss of `nano` after {result['steps']} steps with each optimizer, float32 weights unless said, "
+        f"{len(result['runs'][name])} seeds (`python recipes/benchmarks/compare_optimizers.py`; curves in "
+        "`recipes/benchmarks/results/`):",
+        "",
+        "| optimizer | validation loss, mean (least to most) | minus 32-bit, each seed | bytes of state |",
+        "|---|---|---|---|",
+    ]
+    for name, figures in (reference, *others):
+        spread = f"{figures['validation_loss_min']:.3f} to {figures['validation_loss_max']:.3f}"
+        minus = ", ".join(f"{difference:+.3f}" for difference in figures["minus_reference_of_each_seed"])
+        lines.append(
+            f"| {name} | {figures['validation_loss_mean']:.3f} ({spread}) | {minus} | {figures['state_bytes']:,} |"
+        )
+    return lines
+
+
+def rounding_lines(result: dict[str, Any]) -> list[str]:
+    rates = result["learning_rates"]
+    lines = [
+        "Weights in bfloat16 that change in a step, %, and in brackets how much of the update meant for them arrives, "
+        f"%, over {result['steps']} steps of `nano` at five learning rates (`python "
+        "recipes/benchmarks/bf16_updates.py`): without stochastic rounding small updates are lost.",
+        "",
+        "| optimizer | " + " | ".join(rates) + " |",
+        "|---|" + "---|" * len(rates),
+    ]
+    for name in next(iter(rates.values())):
+        cells = [
+            f"{100 * figures[name]['changed_fraction_mean']:.1f} ({100 * figures[name]['kept']:.0f})"
+            for figures in rates.values()
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def strategy_lines(result: dict[str, Any]) -> list[str]:
+    lines = [
+        f"`{result['preset']}` on one GPU, rows of {result['length']} tokens, micro-batch 1, accumulated "
+        "(`python recipes/benchmarks/measure_strategies.py`): planned, and NOT TESTED, for no GPU was at hand.",
+        "",
+        "| row | planned, GB | cap wished, GB | MFU wished, % | measured |",
+        "|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        goal = row["least_utilisation"]
+        lines.append(
+            f"| {row['name']} | {row['plan']['device_bytes'] / 1e9:.1f} | {row['cap_gb'] or '–'} | "
+            f"{'–' if goal is None else f'{100 * goal:.0f}'} | {row['status']} |"
+        )
+    return lines
 
 
 def main() -> int:

@@ -15,6 +15,9 @@ import pytest
 from recipe_runs import ENVIRONMENT, ROOT, interrupt_at, read_run, small_arguments, start, train_llm
 from training_builders import small_tokenizer
 
+from modeling_astrobio.training.llm_recipe import LLMRecipe
+from modeling_astrobio.training.recipe import load_recipe
+
 
 # Odd numbers of steps, epochs that end between checkpoints, and dropout, which shows a random state that was not kept.
 MAP = [
@@ -58,7 +61,7 @@ def test_variants_pass_over_the_data_more_than_twice(variant):
     assert len(whole.log) >= 13
     assert len(whole.evaluations) >= 4
     if "data.streaming=true" in arguments:
-        recipe = train_llm.load_recipe("tiny", arguments[1:], ROOT / "recipes" / "llm")
+        recipe = load_recipe(LLMRecipe, "tiny", arguments[1:], ROOT / "recipes" / "llm")
         rows = train_llm.load_splits(recipe.data, None)["train"]
         one_pass = list(train_llm.packed_rows(rows, small_tokenizer(), recipe.data))
         assert len(whole.log) * 8 > 2 * len(one_pass)

@@ -19,7 +19,9 @@ from training_builders import mixed_rows, write_data_folder
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from modeling_astrobio.training.checkpoints import verify_checkpoint
+from modeling_astrobio.training.llm_recipe import LLMRecipe
 from modeling_astrobio.training.recipe import load_recipe
+from modeling_astrobio.training.run import parse_arguments
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +58,13 @@ def test_run_leaves_everything(tiny_run):
         "checkpoint-6",
         "loss.png",
         "model",
+        "plan.json",
         "recipe.yaml",
         "result.json",
         "tokenizer",
     ]
-    resolved = load_recipe(tiny_run / "recipe.yaml")
-    expected = load_recipe("tiny", ["device=cpu", f"output_dir={tiny_run}"], ROOT / "recipes" / "llm")
+    resolved = load_recipe(LLMRecipe, tiny_run / "recipe.yaml")
+    expected = load_recipe(LLMRecipe, "tiny", ["device=cpu", f"output_dir={tiny_run}"], ROOT / "recipes" / "llm")
     assert resolved == expected
     model = {path.name for path in (tiny_run / "model").iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json", "README.md", "manifest.json"} <= model
@@ -81,6 +84,11 @@ def test_result_holds_every_figure(tiny_run):
     assert result["training"]["steps"] == 6
     assert result["training"]["resumed"] is False
     assert result["training"]["last_loss"] == read_run(tiny_run).log[6]["loss"]
+    plan = json.loads((tiny_run / "plan.json").read_text(encoding="utf-8"))
+    assert result["plan"] == plan
+    # Float32 weights, and two float32 moments of each with a step counter.
+    assert plan["device"]["optimizer"] == 2 * 4 * 112_848 + 4 * 30
+    assert plan["shortfalls"] == []
     models = result["evaluation"]["models"]
     assert list(models) == ["trained", "untrained", "3-gram", "unigram", "most frequent answer"]
     assert result["evaluation"]["rows"] == 48
@@ -235,7 +243,18 @@ def test_trained_model_is_a_checkpoint_to_continue_from(tiny_run, tmp_path):
 
 MISTAKES = {
     "unknown key": (["training.learning_rat=1"], "unknown recipe key 'training.learning_rat'. Did you mean"),
-    "unknown argument": (["training.optim=adamw8"], "adamw8 is not a valid OptimizerNames"),
+    "wrong argument": (["training.eval_strategy=often"], "often is not a valid IntervalStrategy"),
+    "moved argument": (["training.optim=adamw_torch"], "training.optim is not taken; set strategy.optimizer"),
+    "strategy that cannot work": (
+        ["strategy.optimizer_in_backward=true"],
+        "optimizer_in_backward_with_clipping: .* Set training.max_grad_norm=0",
+    ),
+    "strategy of another launch": (["strategy.sharding=fsdp2"], "must be what was launched; got none .*fsdp2.yaml"),
+    "unknown strategy": (["--strategy", "best"], r"strategy must be a YAML file or one of \['amp_32bit', .*'best'"),
+    "model that does not fit": (
+        ["model.config.vocab_size=2000000000"],
+        "the step does not fit: host memory must be at least .* GiB; got .* GiB.* (smallest change|No change)",
+    ),
     "tracker": (["training.report_to=no_such"], "training.report_to needs packages that are not installed"),
     "unknown preset": (["model.preset=huge"], "preset must be one of .*; got 'huge'"),
     "unknown field": (["model.config.hidden_sice=8"], "'hidden_sice' is not a field .* Did you mean 'hidden_size'"),
@@ -370,10 +389,10 @@ def test_resume_option_may_stand_anywhere():
         ["--resume", "a=1", "b=2"],
         ["a=1", "b=2", "--resume"],
     ):
-        parsed = train_llm.parse_arguments(arguments)
+        parsed = parse_arguments(train_llm.LLMTask, None, arguments)
         assert (parsed.resume, sorted(parsed.overrides)) == ("last", ["a=1", "b=2"])
         assert parsed.recipe == ("tiny" if "tiny" in arguments else "nano")
-    parsed = train_llm.parse_arguments(["tiny", "a=1", "--resume", "auto", "b=2"])
+    parsed = parse_arguments(train_llm.LLMTask, None, ["tiny", "a=1", "--resume", "auto", "b=2"])
     assert (parsed.resume, parsed.overrides) == ("auto", ["a=1", "b=2"])
 
 
@@ -417,7 +436,7 @@ def test_full_disk_leaves_the_earlier_checkpoint(folder, tmp_path, limit):
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("error:"))
     good = out / "checkpoint-2"
     assert re.search(rf"could not write .*checkpoint-4: .*The last good checkpoint is {good}; free space and", line)
-    assert sorted(path.name for path in out.iterdir()) == ["checkpoint-2", "recipe.yaml", "tokenizer"]
+    assert sorted(path.name for path in out.iterdir()) == ["checkpoint-2", "plan.json", "recipe.yaml", "tokenizer"]
     assert verify_checkpoint(good) is None
     assert train_llm.main([*arguments, "--resume"]) == 0
     assert train_llm.main([*small_arguments(folder), f"output_dir={tmp_path / 'whole'}"]) == 0

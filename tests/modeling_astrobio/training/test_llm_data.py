@@ -27,7 +27,7 @@ from modeling_astrobio.training.llm_data import (
     render_conversation,
     tokenize_rows,
 )
-from modeling_astrobio.training.recipe import DataSection
+from modeling_astrobio.training.llm_recipe import DataSection
 
 
 PAD = 0

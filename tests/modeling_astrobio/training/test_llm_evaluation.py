@@ -21,7 +21,7 @@ from modeling_astrobio.training.llm_evaluation import (
     sample_continuations,
     wilson_interval,
 )
-from modeling_astrobio.training.recipe import DataSection, EvaluationSection
+from modeling_astrobio.training.llm_recipe import DataSection, EvaluationSection
 
 
 DATA = DataSection()

@@ -10,17 +10,19 @@ from transformers import AutoModelForCausalLM
 
 from modeling_astrobio import AstroLLMConfig
 from modeling_astrobio.training.errors import RecipeError
-from modeling_astrobio.training.recipe import TRAINING_DEFAULTS, load_recipe, recipe_from_dict
+from modeling_astrobio.training.llm_recipe import LLMRecipe
+from modeling_astrobio.training.recipe import TRAINING_DEFAULTS, load_recipe, read_yaml, recipe_from_dict
 
 
 RECIPES = Path(__file__).resolve().parents[3] / "recipes"
 LLM_RECIPES = sorted((RECIPES / "llm").glob("*.yaml"))
 HARDWARE = sorted((RECIPES / "hardware").glob("*.yaml"))
+STRATEGIES = sorted((RECIPES / "strategies").glob("*.yaml"))
 NAMES = [path.stem for path in LLM_RECIPES]
 
 
 def recipe(**sections):
-    return recipe_from_dict({"model": {"preset": "tiny"}, **sections})
+    return recipe_from_dict(LLMRecipe, {"model": {"preset": "tiny"}, **sections})
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,7 @@ def recipe(**sections):
 )
 def test_unknown_keys_are_refused_at_every_level(values, message):
     with pytest.raises(RecipeError, match=re.escape(message)):
-        recipe_from_dict(values)
+        recipe_from_dict(LLMRecipe, values)
 
 
 @pytest.mark.parametrize(
@@ -79,8 +81,7 @@ def test_wrong_types_are_refused(values, message):
         ({"model": {"preset": "tiny", "checkpoint": "x"}}, "exactly one of model.preset and model.checkpoint"),
         ({"model": {"checkpoint": "x", "config": {"head_dim": 8}}}, "model.config changes a preset"),
         ({"model": {"preset": "tiny", "dtype": "float8"}}, "model.dtype must be one of"),
-        ({"model": {"preset": "tiny", "quantization": "4bit"}}, "it needs model.checkpoint (got None)"),
-        ({"model": {"checkpoint": "x", "quantization": "4bit"}}, "adapter.r above 0 (got 0)"),
+        ({"model": {"checkpoint": "x", "quantization": "4bit"}}, "it needs adapter.r above 0; got 0"),
         ({"model": {"checkpoint": "x", "quantization": "2bit"}}, "model.quantization must be one of"),
         ({"device": "gpu"}, "device must be one of ('auto', 'cpu', 'cuda'); got 'gpu'"),
         ({"data": {"sequence_length": 1}}, "data.sequence_length must be at least 2; got 1"),
@@ -91,6 +92,18 @@ def test_wrong_types_are_refused(values, message):
         ({"evaluation": {"max_questions": -1}}, "evaluation.max_questions must be at least 0"),
         ({"evaluation": {"batch_size": 0}}, "evaluation.batch_size must be at least 1"),
         ({"evaluation": {"max_new_tokens": 0}}, "evaluation.max_new_tokens must be at least 1"),
+        ({"schedule": "cosin"}, "schedule must be one of ('cosine', 'linear', "),
+        (
+            {"strategy": {"sharding": "fsdp"}},
+            "strategy.sharding must be one of ('auto', 'none', 'ddp', 'fsdp2', 'zero3')",
+        ),
+        ({"strategy": {"optimizer": "adam"}}, "strategy.optimizer must be one of ('adamw', "),
+        (
+            {"strategy": {"activation_checkpointing": "some"}},
+            "strategy.activation_checkpointing must be one of ('none', 'selective', 'full'); got 'some'",
+        ),
+        ({"training": {"gradient_accumulation_steps": 0}}, "gradient_accumulation_steps must be at least 1; got 0"),
+        ({"training": {"per_device_train_batch_size": -1}}, "per_device_train_batch_size must be at least 1; got -1"),
     ],
 )
 def test_values_that_contradict_are_refused(values, message):
@@ -110,6 +123,14 @@ def test_values_that_contradict_are_refused(values, message):
         ("use_cpu", True, "set device: cpu"),
         ("save_only_model", True, "cannot be continued"),
         ("ignore_data_skip", True, "had not seen"),
+        ("lr_scheduler_type", "cosine", "set schedule"),
+        ("optim", "adamw_torch", "set strategy.optimizer"),
+        ("activation_checkpointing", True, "set strategy.activation_checkpointing"),
+        ("gradient_checkpointing", True, "set strategy.activation_checkpointing"),
+        ("torch_compile", True, "set strategy.compile"),
+        ("use_liger_kernel", True, "set strategy.liger"),
+        ("fsdp", "full_shard", "recipes/hardware/fsdp2.yaml"),
+        ("deepspeed", "x.json", "recipes/hardware/zero3_offload.yaml"),
     ],
 )
 def test_reserved_training_keys_name_what_to_do_instead(key, value, remedy):
@@ -127,7 +148,7 @@ def test_numbers_in_text_and_whole_numbers_are_floats():
 def test_defaults_are_filled_in_and_can_be_read_back():
     resolved = recipe(training={"seed": 7})
     assert resolved.training == {**TRAINING_DEFAULTS, "seed": 7}
-    assert recipe_from_dict(resolved.to_dict()) == resolved
+    assert recipe_from_dict(LLMRecipe, resolved.to_dict()) == resolved
 
 
 def test_overrides_reach_every_level(tmp_path):
@@ -142,7 +163,7 @@ def test_overrides_reach_every_level(tmp_path):
         "tokenizer.path=",
         "adapter.target_modules=[q_proj, v_proj]",
     ]
-    resolved = load_recipe(path, overrides)
+    resolved = load_recipe(LLMRecipe, path, overrides)
     assert resolved.output_dir == "outputs/llm-mine"
     assert resolved.device == "cpu"
     assert resolved.data.pack is False
@@ -151,6 +172,35 @@ def test_overrides_reach_every_level(tmp_path):
     assert resolved.data.text_column == "a=b"
     assert resolved.tokenizer.path is None
     assert resolved.adapter.target_modules == ["q_proj", "v_proj"]
+
+
+def test_layers_replace_values_and_overrides_replace_layers(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "model: {preset: tiny, config: {head_dim: 8}}\nadapter: {r: 4}\ndata: {pack: false}\n", encoding="utf-8"
+    )
+    layers = (
+        {"model": {"dtype": "bfloat16", "config": {"loss_chunk_size": 0}}, "strategy": {"optimizer": "lion"}},
+        {"strategy": {"optimizer": "sophia", "liger": True}},
+    )
+    resolved = load_recipe(LLMRecipe, path, ["strategy.liger=false"], layers=layers)
+    assert (resolved.model.preset, resolved.model.dtype) == ("tiny", "bfloat16")
+    assert resolved.model.config == {"head_dim": 8, "loss_chunk_size": 0}
+    assert (resolved.strategy.optimizer, resolved.strategy.liger) == ("sophia", False)
+    assert (resolved.adapter.r, resolved.data.pack) == (4, False)
+    with pytest.raises(RecipeError, match=r"unknown recipe key 'strategy.optimiser'. Did you mean 'optimizer'"):
+        load_recipe(LLMRecipe, path, layers=({"strategy": {"optimiser": "lion"}},))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("name", ["1b", "13b"])
+def test_strategies_that_ship_lie_over_recipes(name, strategy):
+    layer = read_yaml(strategy.stem, RECIPES / "strategies", "strategy")
+    resolved = load_recipe(LLMRecipe, name, folder=RECIPES / "llm", layers=(layer,))
+    for key, value in layer.get("strategy", {}).items():
+        assert getattr(resolved.strategy, key) == value
+    for key, value in layer.get("training", {}).items():
+        assert resolved.training[key] == value
 
 
 @pytest.mark.parametrize(
@@ -167,7 +217,7 @@ def test_wrong_overrides_are_refused(tmp_path, override, message):
     path = tmp_path / "mine.yaml"
     path.write_text("device: cpu\nmodel: {preset: tiny}\n", encoding="utf-8")
     with pytest.raises(RecipeError, match=re.escape(message)):
-        load_recipe(path, [override])
+        load_recipe(LLMRecipe, path, [override])
 
 
 @pytest.mark.parametrize(
@@ -183,17 +233,17 @@ def test_files_that_are_no_recipes_are_refused(tmp_path, content, message):
     path = tmp_path / "mine.yaml"
     path.write_bytes(content)
     with pytest.raises(RecipeError, match=re.escape(message)):
-        load_recipe(path)
+        load_recipe(LLMRecipe, path)
 
 
 def test_absent_recipe_names_those_that_are_there():
     with pytest.raises(RecipeError, match=r"one of \['13b', .*'nano', 'tiny'\]; got 'nanno'"):
-        load_recipe("nanno", folder=RECIPES / "llm")
+        load_recipe(LLMRecipe, "nanno", folder=RECIPES / "llm")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_recipes_that_ship_resolve(name):
-    resolved = load_recipe(name, folder=RECIPES / "llm")
+    resolved = load_recipe(LLMRecipe, name, folder=RECIPES / "llm")
     assert resolved.output_dir == f"outputs/llm-{name}"
     if resolved.model.preset is not None:
         config = AstroLLMConfig.from_preset(resolved.model.preset, **resolved.model.config)
@@ -202,7 +252,7 @@ def test_recipes_that_ship_resolve(name):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name in ("13b", "1b", "nano", "tiny")])
 def test_models_of_recipes_build_on_the_meta_device(name):
-    settings = load_recipe(name, folder=RECIPES / "llm").model
+    settings = load_recipe(LLMRecipe, name, folder=RECIPES / "llm").model
     config = AstroLLMConfig.from_preset(settings.preset, **settings.config)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, settings.dtype))

@@ -7,12 +7,13 @@ import pytest
 import yaml
 
 from modeling_astrobio.training.errors import RunFolderError
+from modeling_astrobio.training.llm_recipe import LLMRecipe
 from modeling_astrobio.training.recipe import recipe_from_dict
 from modeling_astrobio.training.run_folder import RECIPE_NAME, open_run_folder
 
 
 def recipe(**training) -> dict:
-    return recipe_from_dict({"model": {"preset": "tiny"}, "training": training}).to_dict()
+    return recipe_from_dict(LLMRecipe, {"model": {"preset": "tiny"}, "training": training}).to_dict()
 
 
 def test_new_and_empty_folders_are_claimed(tmp_path):
@@ -21,7 +22,7 @@ def test_new_and_empty_folders_are_claimed(tmp_path):
         open_run_folder(folder, recipe(seed=7), resume=False)
         saved = yaml.safe_load((folder / RECIPE_NAME).read_text(encoding="utf-8"))
         assert saved == recipe(seed=7)
-        assert recipe_from_dict(saved).to_dict() == recipe(seed=7)
+        assert recipe_from_dict(LLMRecipe, saved).to_dict() == recipe(seed=7)
 
 
 @pytest.mark.parametrize(
