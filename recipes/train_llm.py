@@ -18,7 +18,7 @@ from transformers import TrainingArguments, set_seed
 import modeling_astrobio  # noqa: F401  registers the Auto classes
 from data_scripts.derived.embedded_planets import build_embedded_planets
 from modeling_astrobio.training.checkpoints import find_checkpoints, write_whole
-from modeling_astrobio.training.llm_data import collate_packed, corpus_texts, load_splits, packed_rows
+from modeling_astrobio.training.llm_data import collate_packed, corpus_texts, fill_rows, load_splits, packed_rows
 from modeling_astrobio.training.llm_evaluation import compare_models, sample_continuations
 from modeling_astrobio.training.llm_model import build_model, build_tokenizer, checkpoint_name
 from modeling_astrobio.training.llm_recipe import LLMRecipe
@@ -68,6 +68,11 @@ class LLMTask(TrainingTask[LLMRecipe]):
         if isinstance(train_rows, IterableDataset):
             # One endless epoch: at the end of a shorter one, resuming would look for its place in the wrong pass.
             train_rows = train_rows.repeat(None)
+        else:
+            # Accelerate would give the processes that have too few rows some of the first ones twice.
+            if arguments.world_size > 1:
+                rows_at_once = arguments.world_size * arguments.per_device_train_batch_size
+                train_rows = fill_rows(train_rows, rows_at_once, tokenizer.pad_token_id)
         if "validation" not in splits and arguments.eval_strategy != "no":
             arguments.eval_strategy = "no"
             if PartialState().is_main_process:

@@ -14,7 +14,18 @@ from .errors import HardwareError
 __all__ = ["check_device", "describe_hardware", "make_output_safe", "package_versions", "use_cpu_threads"]
 
 
-_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "peft", "bitsandbytes")
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "datasets",
+    "tokenizers",
+    "safetensors",
+    "peft",
+    "bitsandbytes",
+    "torchao",
+    "deepspeed",
+)
 
 
 def check_device(device: str) -> None:

@@ -9,14 +9,22 @@ from typing import Any, TypeAlias
 
 import datasets
 import torch
-from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
 from .errors import DataError
 from .llm_recipe import DataSection
 
 
-__all__ = ["collate_packed", "corpus_texts", "load_splits", "pack_documents", "packed_rows", "tokenize_rows"]
+__all__ = [
+    "collate_packed",
+    "corpus_texts",
+    "fill_rows",
+    "load_splits",
+    "pack_documents",
+    "packed_rows",
+    "tokenize_rows",
+]
 
 
 IGNORE_INDEX = -100
@@ -246,6 +254,36 @@ def packed_rows(
     if not packed or (not streams and all(label == IGNORE_INDEX for row in packed for label in row["labels"])):
         raise DataError("the data set has no token to learn; its texts and answers are empty.")
     return IterableDataset.from_generator(generate) if streams else Dataset.from_list(packed)
+
+
+def fill_rows(rows: Dataset, multiple: int, pad_token_id: int) -> Dataset:
+    """Append rows of padding, from which nothing is learned, until all processes have equally many micro-batches.
+
+    Without them Accelerate gives the processes that would have none the first rows of the epoch again, which then
+    count twice in the gradient of the last window.
+
+    Args:
+        rows: With `input_ids` and `labels`; other columns are copied from the first row.
+        multiple: Number of processes times rows of a micro-batch; the length becomes a multiple of it.
+        pad_token_id: Token of the rows appended.
+
+    Returns:
+        `rows`, or a longer data set.
+
+    Raises:
+        DataError: If there is no row, or `multiple` is less than 1.
+    """
+    if multiple < 1 or not len(rows):
+        raise DataError(
+            f"rows to fill must be at least 1 and multiple at least 1; got {len(rows)} rows and {multiple}. Pass the "
+            "training split, and processes times rows of a micro-batch."
+        )
+    missing = -len(rows) % multiple
+    if not missing:
+        return rows
+    length = len(rows[0]["input_ids"])
+    blank = {**rows[0], "input_ids": [pad_token_id] * length, "labels": [IGNORE_INDEX] * length}
+    return concatenate_datasets([rows, Dataset.from_list([blank] * missing, features=rows.features)])
 
 
 def collate_packed(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:

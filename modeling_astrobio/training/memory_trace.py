@@ -14,7 +14,7 @@ import torch
 from accelerate.utils.operations import convert_to_fp32
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .errors import UserError
 from .memory_kernels import GPUComposition
@@ -138,7 +138,8 @@ def trace_step(
             model.train()
             if prepare is not None:
                 prepare(model)
-            return _run(model, make_batch(), mixed_precision, gradients_kept, activation_offload, device)
+            batch = tree_map_only(torch.Tensor, _without_data, dict(make_batch()))
+            return _run(model, batch, mixed_precision, gradients_kept, activation_offload, device)
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         raise MemoryTraceError(
             f"the model's course must not depend on the values of tensors; it does in {error}. Pass inputs that "
@@ -148,7 +149,7 @@ def trace_step(
 
 def _run(
     model: nn.Module,
-    batch: Mapping[str, Any],
+    batch: dict[str, Any],
     mixed_precision: str,
     gradients_kept: bool,
     activation_offload: bool,
@@ -164,7 +165,7 @@ def _run(
         ("parameters", model.parameters()),
         ("buffers", model.buffers()),
         ("gradients", (weight.grad for weight in trained if weight.grad is not None)),
-        ("inputs", (leaf for leaf in tree_leaves(dict(batch)) if isinstance(leaf, torch.Tensor))),
+        ("inputs", (leaf for leaf in tree_leaves(batch) if isinstance(leaf, torch.Tensor))),
     ):
         for tensor in tensors:
             log.add(tensor, kind)
@@ -206,19 +207,24 @@ def _run(
     )
 
 
+def _without_data(tensor: torch.Tensor) -> torch.Tensor:
+    """Where tensors have no data: one that passes for the CPU's."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+
+
 def _replace_meta_tensors(model: nn.Module) -> None:
     """Give a model tensors without data that pass for the CPU's; what was shared stays shared."""
     replaced: dict[torch.Tensor, torch.Tensor] = {}
 
     def replace(tensor: torch.Tensor) -> torch.Tensor:
         if tensor not in replaced:
-            new = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+            new = _without_data(tensor)
             replaced[tensor] = nn.Parameter(new, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
         return replaced[tensor]
 
     for module in model.modules():
-        held: dict[str, Any]
-        for held in (module._parameters, module._buffers, vars(module)):
+        places: tuple[dict[str, Any], ...] = (module._parameters, module._buffers, vars(module))
+        for held in places:
             for name, value in held.items():
                 if isinstance(value, torch.Tensor):
                     held[name] = replace(value)
@@ -250,12 +256,12 @@ def _offload_layer_inputs(model: nn.Module, log: StorageLog) -> None:
 
 
 def _scalar_loss(outputs: Any) -> torch.Tensor:
-    loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+    loss = outputs.get("loss") if isinstance(outputs, Mapping) else getattr(outputs, "loss", outputs)
     if isinstance(loss, tuple | list) and loss:
         loss = loss[0]
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
         raise MemoryTraceError(
-            "the model must return a scalar loss that needs a gradient: alone, first in a tuple, or under 'loss'; got "
+            "the model must return a scalar loss that needs a gradient: alone, first in a tuple, or as `loss`; got "
             f"{type(loss).__name__} from {type(outputs).__name__}. Put labels into the batch, and thaw a parameter."
         )
     return loss

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from .errors import StrategyError
 
@@ -157,6 +158,11 @@ def estimate_hessian(optimizer: Any, model: nn.Module, inputs: dict[str, Any], *
     kept = [parameter.grad for parameter in parameters]
     for parameter in parameters:
         parameter.grad = None
+    # The first micro-batch of several comes where gradients are not exchanged yet.
+    replicas = [module for module in model.modules() if isinstance(module, DistributedDataParallel)]
+    exchanged = [replica.require_backward_grad_sync for replica in replicas]
+    for replica in replicas:
+        replica.require_backward_grad_sync = True
     # The forward pass may draw for dropout.
     with torch.random.fork_rng(devices=[labels.device] if labels.device.type == "cuda" else []):
         logits = model(**{name: value for name, value in inputs.items() if name != "labels"}).logits
@@ -170,6 +176,8 @@ def estimate_hessian(optimizer: Any, model: nn.Module, inputs: dict[str, Any], *
         # Data parallelism takes the mean of the processes' gradients.
         loss = F.cross_entropy(predictions, drawn, reduction="sum") * processes / count.clamp(min=1)
         loss.backward()
+    for replica, was_exchanged in zip(replicas, exchanged, strict=True):
+        replica.require_backward_grad_sync = was_exchanged
     if count > 0:
         optimizer.update_hessian(int(count))
     for parameter, gradient in zip(parameters, kept, strict=True):

@@ -91,7 +91,11 @@ def _build(
         return Sophia(groups, **options)
     if spec.library == "torchao":
         torchao = _package("torchao", "torchao.optim", strategy)
-        make = torchao.AdamW8bit if spec.is_8bit else torchao._AdamW
+        make = torchao._AdamW
+        if spec.is_8bit:
+            from .optimizer_torchao import ShardableAdamW8bit
+
+            make = ShardableAdamW8bit
         return make(groups, bf16_stochastic_round=strategy.stochastic_rounding, **options)
     optim = _package("bitsandbytes", "bitsandbytes.optim", strategy)
     if strategy.optimizer in ("lion", "lion_bnb_8bit"):

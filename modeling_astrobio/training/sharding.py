@@ -1,20 +1,18 @@
-"""What processes share: the parts of a model, by FSDP2 with no launcher needed, and the rows of an epoch."""
+"""A model in parts over processes: FSDP2 without a launcher's configuration, on CPUs and GPUs."""
+
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from datasets import Dataset, concatenate_datasets
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from transformers import PreTrainedModel
 
-from .errors import DataError, HardwareError
+from .errors import HardwareError
 
 
-__all__ = ["fill_rows", "shard_model"]
-
-
-IGNORE_INDEX = -100
+__all__ = ["shard_model"]
 
 
 def shard_model(
@@ -59,7 +57,7 @@ def shard_model(
             f"{type(model).__name__}, which has no such module."
         )
     pin_memory = torch.cuda.is_available()
-    options = {
+    options: dict[str, Any] = {
         "mesh": mesh,
         "mp_policy": MixedPrecisionPolicy(param_dtype=param_dtype, reduce_dtype=reduce_dtype),
         "offload_policy": CPUOffloadPolicy(pin_memory=pin_memory) if parameter_offload else OffloadPolicy(),
@@ -84,33 +82,3 @@ def _last_norm(model: PreTrainedModel) -> nn.Module | None:
     """The norm between the last block and the head."""
     norms = [module for module in model.base_model.children() if "Norm" in type(module).__name__]
     return norms[-1] if norms else None
-
-
-def fill_rows(rows: Dataset, multiple: int, pad_token_id: int) -> Dataset:
-    """Append rows of padding, from which nothing is learned, until all processes have equally many micro-batches.
-
-    Without them Accelerate gives the processes that would have none the first rows of the epoch again, which then
-    count twice in the gradient of the last window.
-
-    Args:
-        rows: With `input_ids` and `labels`; other columns are copied from the first row.
-        multiple: Number of processes times rows of a micro-batch; the length becomes a multiple of it.
-        pad_token_id: Token of the rows appended.
-
-    Returns:
-        `rows`, or a longer data set.
-
-    Raises:
-        DataError: If there is no row, or `multiple` is less than 1.
-    """
-    if multiple < 1 or not len(rows):
-        raise DataError(
-            f"rows to fill must be at least 1 and multiple at least 1; got {len(rows)} rows and {multiple}. Pass the "
-            "training split, and processes times rows of a micro-batch."
-        )
-    missing = -len(rows) % multiple
-    if not missing:
-        return rows
-    length = len(rows[0]["input_ids"])
-    blank = {**rows[0], "input_ids": [pad_token_id] * length, "labels": [IGNORE_INDEX] * length}
-    return concatenate_datasets([rows, Dataset.from_list([blank] * missing, features=rows.features)])

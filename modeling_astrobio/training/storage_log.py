@@ -111,16 +111,16 @@ class StorageLog(TorchDispatchMode):
         """
         counted = [kind for kind in KINDS if (kind == "host") == host]
         current = dict.fromkeys(KINDS, 0)
-        most, worst = -1, current
+        total, most, worst = 0, -1, current
         for place in range(stop + 1):
             if place:
                 event = self._events[place - 1]
                 storage = self._storages[abs(event) - 1]
-                current[storage.kind] += storage.nbytes if event > 0 else -storage.nbytes
-            if place >= start:
-                total = sum(current[kind] for kind in counted)
-                if total > most:
-                    most, worst = total, current.copy()
+                change = storage.nbytes if event > 0 else -storage.nbytes
+                current[storage.kind] += change
+                total += change if storage.kind in counted else 0
+            if place >= start and total > most:
+                most, worst = total, current.copy()
         return {kind: worst[kind] for kind in counted}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -168,8 +168,10 @@ class StorageLog(TorchDispatchMode):
 
     def _is_logits(self, tensor: torch.Tensor) -> bool:
         shape = tuple(tensor.shape)
+        if len(shape) < 2 or shape[-1] != self.vocab_size or not tensor.is_floating_point():
+            return False
         # The gradient of the head is formed transposed.
-        return len(shape) > 1 and shape[-1] == self.vocab_size and shape[::-1] not in self._parameter_shapes
+        return shape[::-1] not in self._parameter_shapes
 
     def _count_flops(self, func: Any, args: tuple, kwargs: dict, out: Any, recomputes: bool) -> None:
         packet = func._overloadpacket

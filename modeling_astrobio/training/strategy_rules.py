@@ -148,6 +148,12 @@ RULES: tuple[Rule, ...] = (
         "Set strategy.sharding=ddp or strategy.optimizer=adamw_torchao_8bit",
     ),
     Rule(
+        "sophia_with_fp16",
+        lambda s: s.strategy.optimizer == "sophia" and s.mixed_precision == "fp16",
+        "Sophia's curvature pass does not scale its loss, so that small gradients become 0",
+        "Set training.bf16=true in place of training.fp16",
+    ),
+    Rule(
         "stochastic_rounding_without_torchao",
         lambda s: s.strategy.stochastic_rounding and "torchao" not in s.strategy.optimizer,
         "only torchao's optimizers round at random",

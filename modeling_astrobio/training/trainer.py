@@ -105,9 +105,10 @@ class AstroTrainer(Trainer):
         """Make the schedule of the learning rate."""
         if self.lr_scheduler is None:
             options: Any = self.args.lr_scheduler_kwargs or {}
+            optimizer = optimizer or self.optimizer
             self.lr_scheduler = build_schedule(  # type: ignore[assignment]
                 self.schedule,
-                optimizer or self.optimizer,
+                optimizer,
                 num_training_steps,
                 self.args.get_warmup_steps(num_training_steps),
                 **options,

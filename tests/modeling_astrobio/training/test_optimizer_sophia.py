@@ -216,7 +216,12 @@ def _worker(rank: int, path: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{path}/store", rank=rank, world_size=2)
     model = SoftmaxRegression()
     optimizer = Sophia([model.weight], betas=(0.9, 0.0))
-    estimate_hessian(optimizer, nn.parallel.DistributedDataParallel(model), share_of(rank), seed=5)
+    parallel = nn.parallel.DistributedDataParallel(model)
+    # As for the first micro-batch of several.
+    with parallel.no_sync():
+        estimate_hessian(optimizer, parallel, share_of(rank), seed=5)
+        assert not parallel.require_backward_grad_sync
+    assert parallel.require_backward_grad_sync
     torch.save(optimizer.state[model.weight]["hessian"], f"{path}/{rank}.pt")
     dist.destroy_process_group()
 

@@ -36,6 +36,7 @@ BROKEN = {
     "bitsandbytes_with_fsdp2": {"sharding": "fsdp2", "processes": 2, "optimizer": "adamw_bnb_8bit"},
     "zero3_optimizer": {"sharding": "zero3", "processes": 2, "optimizer": "adamw_torchao_8bit"},
     "sophia_sharded": {"sharding": "fsdp2", "processes": 2, "optimizer": "sophia"},
+    "sophia_with_fp16": {"optimizer": "sophia", "mixed_precision": "fp16"},
     "stochastic_rounding_without_torchao": {"stochastic_rounding": True, "dtype": "bfloat16"},
     "stochastic_rounding_of_wide_weights": {"stochastic_rounding": True, "optimizer": "adamw_torchao_8bit"},
     "optimizer_in_backward_with_accumulation": {"optimizer_in_backward": True, "accumulation_steps": 2},
