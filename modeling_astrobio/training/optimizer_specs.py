@@ -62,9 +62,9 @@ class OptimizerSpec:
             is_embedding: Whether it is the weight of an `nn.Embedding`, tied to a head or not.
         """
         count = math.prod(shape)
-        if not self.is_8bit or count < _SMALLEST_QUANTISED:
+        if not self.is_8bit or count < _SMALLEST_QUANTISED or is_embedding:
             return False
-        return count % _BLOCK == 0 if self.library == "torchao" else not is_embedding
+        return count % _BLOCK == 0 or self.library != "torchao"
 
     def state_dtype(self, dtype: torch.dtype) -> torch.dtype:
         """Return the dtype of the averages of a parameter of this dtype, where they are not quantised."""

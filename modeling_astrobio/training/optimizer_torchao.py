@@ -1,4 +1,4 @@
-"""torchao's 8-bit AdamW for bfloat16 weights that are sharded; import it only where torchao is installed."""
+"""torchao's 8-bit AdamW with two repairs; import it only where torchao is installed."""
 
 from typing import Any
 
@@ -11,12 +11,23 @@ __all__ = ["ShardableAdamW8bit"]
 
 
 class ShardableAdamW8bit(AdamW8bit):
-    """torchao's AdamW8bit, whose averages say that they are float32.
+    """torchao's AdamW8bit for sharded bfloat16 weights, and with groups whose averages are not quantised.
 
-    That is what their codes stand for. torchao gives them the dtype of the weights, and the update of a bfloat16
-    DTensor then fails, for torch does not interpolate between a bfloat16 DTensor and the float32 gradient. Codes,
-    scales and so memory and results are the same.
+    Its averages say that they are float32, which is what their codes stand for. torchao gives them the dtype of the
+    weights, and the update of a bfloat16 DTensor then fails, for torch does not interpolate between a bfloat16 DTensor
+    and the float32 gradient. Codes, scales and so memory and results are the same.
+
+    Groups with `is_quantised=False` keep plain averages in the dtype of the weights. Embeddings need it: the row of a
+    token that has not come for a while has averages near 0, of which 8 bits keep that of the gradient longer than
+    that of its square, and their quotient moves the row far.
     """
+
+    def _new_buffer(self, p: torch.Tensor, signed: bool) -> torch.Tensor:
+        # By group, since Accelerate puts shards in the place of parameters before the first step.
+        plain = (group for group in self.param_groups if not group.get("is_quantised", True))
+        if any(p is other for group in plain for other in group["params"]):
+            return torch.zeros_like(p)
+        return super()._new_buffer(p, signed)
 
     @staticmethod
     def _subclass_zeros(p: torch.Tensor, signed: bool, block_size: int) -> torch.Tensor:

@@ -42,7 +42,7 @@ def build_optimizer(
             Sophia's gradient and curvature (0.96 and 0.99 in its paper).
         eps: Added to, or for Sophia the least value of, what the update is divided by; Lion divides by nothing.
         weight_decay: Of groups without one; decoupled from the gradient in every optimizer.
-        embeddings: Parameters that bitsandbytes keeps in 32 bits, from `embedding_weights`.
+        embeddings: Parameters whose averages are not kept in 8 bits, from `embedding_weights`.
 
     Raises:
         RecipeError: If the optimizer is unknown, or no parameter is trained.
@@ -96,6 +96,7 @@ def _build(
             from .optimizer_torchao import ShardableAdamW8bit
 
             make = ShardableAdamW8bit
+            groups = _apart(groups, embeddings)
         return make(groups, bf16_stochastic_round=strategy.stochastic_rounding, **options)
     optim = _package("bitsandbytes", "bitsandbytes.optim", strategy)
     if strategy.optimizer in ("lion", "lion_bnb_8bit"):
@@ -110,6 +111,18 @@ def _build(
     manager.override_config(embeddings, "optim_bits", 32)
     optimizer.mng = manager
     return optimizer
+
+
+def _apart(groups: list[dict[str, Any]], embeddings: list[torch.Tensor]) -> list[dict[str, Any]]:
+    """Split groups, so that embeddings are in ones that are not quantised."""
+    named = {id(weight) for weight in embeddings}
+    divided = []
+    for group in groups:
+        for is_quantised in (True, False):
+            parameters = [p for p in group["params"] if (id(p) not in named) == is_quantised]
+            if parameters:
+                divided.append({**group, "params": parameters, "is_quantised": is_quantised})
+    return divided
 
 
 def _check(strategy: Strategy, spec: OptimizerSpec, parameters: list[nn.Parameter]) -> None:

@@ -38,6 +38,12 @@ def packed_batch() -> dict:
     return {"input_ids": tokens, "shift_labels": tokens, "position_ids": positions, "num_items_in_batch": items}
 
 
+def collated_batch() -> dict:
+    """As `collate_packed` makes it: the first token of a document is not learned."""
+    batch = packed_batch()
+    return {**batch, "labels": batch.pop("shift_labels").masked_fill(batch["position_ids"] == 0, -100)}
+
+
 class ConvolutionsAndAttention(nn.Module):
     """Patches by convolution, one transformer layer with dropout, and an auxiliary head that the loss leaves out."""
 
@@ -126,6 +132,7 @@ def real_peak(
 
 CASES = {
     "llm": (llm, packed_batch, None),
+    "llm_collated": (llm, collated_batch, None),
     "llm_full": (llm, packed_batch, full_checkpointing),
     "llm_selective": (llm, packed_batch, selective_checkpointing),
     "llm_eager": (functools.partial(llm, attention="eager"), packed_batch, None),

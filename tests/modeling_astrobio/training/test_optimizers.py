@@ -471,3 +471,26 @@ def test_offloaded_adamw_equals_adamw_through_a_schedule_and_a_resume(gradient_o
     torch.testing.assert_close(second[0].weight, plain[0].weight, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(second[0].bias, plain[0].bias, rtol=1e-5, atol=1e-6)
     assert {tensor.device.type for _, _, tensor in state_tensors(second[1])} == {"cpu", "cuda"}
+
+
+@pytest.mark.parametrize("name", ["adamw_torchao_8bit", "adamw_bnb_8bit"])
+def test_rows_of_tokens_that_have_stopped_coming_stay_where_they_were(name):
+    """The 8-bit average of squares of such a row vanishes before that of its gradient."""
+    torch.manual_seed(0)
+
+    def farthest(name: str) -> float:
+        torch.manual_seed(0)
+        weight = nn.Parameter(0.02 * torch.randn(64, 256))
+        start = weight.detach().clone()
+        optimizer = build(name, [weight], embeddings=[weight])
+        for step in range(60):
+            # Row 0 comes in the first steps only, beside rows of larger gradients in its block.
+            weight.grad = torch.zeros_like(weight)
+            weight.grad[8:] = torch.randn(56, 256)
+            if step < 3:
+                weight.grad[0] = 1e-3 * torch.randn(256)
+            optimizer.step()
+        return (weight.detach() - start)[0].abs().max().item()
+
+    with torch.compiler.set_stance("force_eager"):
+        assert farthest(name) == pytest.approx(farthest("adamw"), rel=0.02)
