@@ -480,17 +480,16 @@ def test_rows_of_tokens_that_have_stopped_coming_stay_where_they_were(name):
 
     def farthest(name: str) -> float:
         torch.manual_seed(0)
-        weight = nn.Parameter(0.02 * torch.randn(64, 256))
+        weight = nn.Parameter(0.02 * torch.randn(64, 128))
         start = weight.detach().clone()
         optimizer = build(name, [weight], embeddings=[weight])
         for step in range(60):
-            # Row 0 comes in the first steps only, beside rows of larger gradients in its block.
-            weight.grad = torch.zeros_like(weight)
-            weight.grad[8:] = torch.randn(56, 256)
-            if step < 3:
-                weight.grad[0] = 1e-3 * torch.randn(256)
+            # Row 0 comes in the first steps only, and row 1, in the same block of 256, with larger gradients in all.
+            weight.grad = torch.randn(64, 128)
+            weight.grad[0] = 1e-3 * torch.randn(128) if step < 3 else 0
             optimizer.step()
         return (weight.detach() - start)[0].abs().max().item()
 
     with torch.compiler.set_stance("force_eager"):
-        assert farthest(name) == pytest.approx(farthest("adamw"), rel=0.02)
+        # Quantised, it would go 3,000 far with torchao.
+        assert farthest(name) == pytest.approx(farthest("adamw"), rel=0.01)
