@@ -40,6 +40,8 @@ def small_arguments(folder: Path) -> list[str]:
     return [
         "tiny",
         "device=cpu",
+        # Two threads wait for one another for ever where other processes use the cores.
+        "cpu_threads=1",
         f"data.dataset_name={folder / 'data'}",
         f"tokenizer.path={folder / 'tokenizer'}",
         "model.config.vocab_size=700",

@@ -162,7 +162,7 @@ def test_ctrl_c_of_a_real_process(variant, tmp_path):
     process = start(*arguments, f"output_dir={out}")
     # Bytes are read unbuffered, since the bar ends no line.
     seen = b""
-    while b"/" not in seen.rpartition(b"training:")[2]:
+    while b"training:" not in seen or b"/" not in seen.rpartition(b"training:")[2]:
         part = os.read(process.stderr.fileno(), 4096)
         assert part, seen.decode()
         seen += part
