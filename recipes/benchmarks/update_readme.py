@@ -122,7 +122,8 @@ def optimizer_lines(result: dict[str, Any]) -> list[str]:
     lines = [
         f"Loss of `nano` after {result['steps']} steps with each optimizer, float32 weights unless said, "
         f"{len(result['runs'][name])} seeds (`python recipes/benchmarks/compare_optimizers.py`; curves in "
-        "`recipes/benchmarks/results/`):",
+        "`recipes/benchmarks/results/`). The torchao rows had the embedding in 8 bits too; the recipes keep it plain "
+        "since that was found to move rows of rare tokens too far. Seeds differ more than means do:",
         "",
         "| optimizer | validation loss, mean (least to most) | minus 32-bit, each seed | bytes of state |",
         "|---|---|---|---|",
