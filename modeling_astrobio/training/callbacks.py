@@ -3,12 +3,16 @@
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from tqdm import tqdm
 from transformers import TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from .random_state import RandomState
 
 
 __all__ = ["InterruptCallback", "ProgressBarCallback"]
@@ -49,7 +53,10 @@ class ProgressBarCallback(TrainerCallback):
 
 
 class InterruptCallback(TrainerCallback):
-    """On SIGINT or SIGTERM, finish the step, save a checkpoint and stop; a second signal stops at once.
+    """On SIGINT or SIGTERM, finish the micro-batch, save a checkpoint and stop; a second signal stops at once.
+
+    A step of many micro-batches may take longer than a job scheduler waits. What was done of it is given up, and the
+    checkpoint is that of the step before, with the state of the random generators from then.
 
     Python lets the main thread alone handle signals: training in another thread goes on until its process ends.
 
@@ -62,12 +69,15 @@ class InterruptCallback(TrainerCallback):
     def __init__(self) -> None:
         self.signal_number: int | None = None
         self._previous: dict[int, Any] = {}
+        self._after_last_step: tuple[RandomState, int] | None = None
 
     def _on_signal(self, number, frame):
         if self.signal_number is not None:
             raise KeyboardInterrupt
         self.signal_number = number
-        print(f"\n{signal.Signals(number).name}: saving a checkpoint after this step", file=sys.stderr, flush=True)
+        print(
+            f"\n{signal.Signals(number).name}: saving a checkpoint after this micro-batch", file=sys.stderr, flush=True
+        )
 
     def on_train_begin(self, args, state, control, **kwargs):
         if threading.current_thread() is threading.main_thread():
@@ -78,6 +88,22 @@ class InterruptCallback(TrainerCallback):
             control.should_save = True
             control.should_training_stop = True
             # A job scheduler grants seconds: the checkpoint comes first; an evaluation due at this step is left out.
+            control.should_evaluate = False
+        elif args.gradient_accumulation_steps > 1:
+            self._after_last_step = RandomState.now(), state.num_input_tokens_seen
+
+    def on_substep_end(self, args, state, control, **kwargs):
+        if self._any_rank(args):
+            control.should_training_stop = True
+            checkpoint = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            # Without a step since the run began or went on, there is nothing to save.
+            if self._after_last_step is not None and not checkpoint.exists():
+                random_state, state.num_input_tokens_seen = self._after_last_step
+                random_state.restore()
+                control.should_save = True
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        if self.signal_number is not None:
             control.should_evaluate = False
 
     def _any_rank(self, args) -> bool:

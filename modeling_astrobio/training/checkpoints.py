@@ -14,7 +14,15 @@ from safetensors import SafetensorError
 from .errors import CheckpointError
 
 
-__all__ = ["MANIFEST_NAME", "find_checkpoints", "publish_folder", "resolve_resume", "verify_checkpoint", "write_whole"]
+__all__ = [
+    "MANIFEST_NAME",
+    "find_checkpoints",
+    "last_good_checkpoint",
+    "publish_folder",
+    "resolve_resume",
+    "verify_checkpoint",
+    "write_whole",
+]
 
 
 MANIFEST_NAME = "manifest.json"
@@ -137,25 +145,25 @@ def last_good_checkpoint(run_dir: Path) -> Path | None:
     return next((path for path in find_checkpoints(run_dir) if verify_checkpoint(path) is None), None)
 
 
-def resolve_resume(run_dir: Path, resume: str) -> Path:
+def resolve_resume(run_dir: Path, resume: str) -> Path | None:
     """Choose the checkpoint to continue from.
 
     Args:
         run_dir: Folder of the run.
-        resume: "last" takes the newest and insists on it; "auto" takes the newest whole one; anything else is the
-            folder of a checkpoint.
+        resume: "last" takes the newest and insists on it; "auto" takes the newest whole one, or none where none was
+            written yet; anything else is the folder of a checkpoint.
 
     Raises:
         CheckpointError: If there is none, or the one asked for is damaged; the last good one is offered.
     """
     if resume == "auto":
-        good = last_good_checkpoint(run_dir)
-        if good is None:
-            raise CheckpointError(f"--resume needs a whole checkpoint in {run_dir}; got none. Start without --resume.")
-        return good
+        return _newest_whole(run_dir)
     checkpoints = find_checkpoints(run_dir)
     if resume == "last" and not checkpoints:
-        raise CheckpointError(f"--resume needs a checkpoint in {run_dir}; got none. Start without --resume.")
+        raise CheckpointError(
+            f"--resume needs a checkpoint in {run_dir}; got none. Start without --resume, or pass --resume auto, "
+            "which starts from the beginning where it must."
+        )
     chosen = checkpoints[0] if resume == "last" else Path(resume)
     if not chosen.is_dir():
         raise CheckpointError(f"--resume needs the folder of a checkpoint; got {resume!r}, which is not a folder.")
@@ -165,3 +173,24 @@ def resolve_resume(run_dir: Path, resume: str) -> Path:
     good = last_good_checkpoint(run_dir)
     remedy = f"The last good one is {good}: pass --resume {good}." if good else "No whole checkpoint is left."
     raise CheckpointError(f"checkpoint {chosen} is damaged: {fault}. {remedy}")
+
+
+def _newest_whole(run_dir: Path) -> Path | None:
+    """Return the newest whole checkpoint; damaged ones are named and get out of the way of those written later."""
+    damaged = []
+    for path in find_checkpoints(run_dir):
+        fault = verify_checkpoint(path)
+        if fault is None:
+            break
+        damaged.append((path, fault))
+    else:
+        if damaged:
+            names = "; ".join(f"{path.name}: {fault}" for path, fault in damaged)
+            raise CheckpointError(f"no whole checkpoint is left in {run_dir}: {names}. Start in another output_dir.")
+        return None
+    for bad, fault in damaged:
+        aside = bad.with_name(f"damaged-{bad.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        bad.rename(aside)
+        print(f"checkpoint {bad} is damaged: {fault}. It is now {aside.name}; {path.name} is used", flush=True)
+    return path

@@ -7,6 +7,7 @@ __all__ = [
     "RecipeError",
     "RunFolderError",
     "StrategyError",
+    "TrainingFault",
     "UserError",
 ]
 
@@ -37,3 +38,7 @@ class RunFolderError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint that is damaged, missing, or could not be written."""
+
+
+class TrainingFault(UserError):
+    """A run whose loss went wrong too often."""

@@ -2,14 +2,20 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from .errors import StrategyError
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+
+from .errors import StrategyError, UserError
 from .strategy import Strategy
 
 
-__all__ = ["hardware_file", "launched_sharding", "resolve_strategy"]
+__all__ = ["hardware_file", "launched_sharding", "on_main_process", "resolve_strategy"]
 
+
+Found = TypeVar("Found")
 
 _HARDWARE_FILES = {
     ("none", False): "one_gpu.yaml",
@@ -80,3 +86,19 @@ def resolve_strategy(strategy: Strategy, processes: int, environment: Mapping[st
             f"was launched; got {sharding} with parameter_offload={offload} over {processes} process(es). {remedy}."
         )
     return strategy
+
+
+def on_main_process(find: Callable[[], Found]) -> Found:
+    """Call a function on the main process; every process returns its result, or raises its `UserError`."""
+    state = PartialState()
+    outcome: list[Any] = [None]
+    if state.is_main_process:
+        try:
+            outcome = [find()]
+        except UserError as error:
+            outcome = [error]
+    if state.num_processes > 1:
+        broadcast_object_list(outcome)
+    if isinstance(outcome[0], UserError):
+        raise outcome[0]
+    return outcome[0]

@@ -41,6 +41,7 @@ def llm_step(recipe: LLMRecipe) -> TrainingStep:
         quantization=recipe.model.quantization,
         attn_implementation=recipe.model.attn_implementation,
         checkpoints_kept=recipe.training["save_total_limit"] or 1,
+        is_averaged=recipe.ema_decay > 0,
     )
 
 

@@ -29,6 +29,7 @@ COMPONENTS = (
     "parameters",
     "gradients",
     "optimizer",
+    "weight_average",
     "activations",
     "logits",
     "gather_buffers",
@@ -234,6 +235,14 @@ class _Layout:
         return kept + spec.shared_state_bytes
 
     @functools.cached_property
+    def weight_average(self) -> int:
+        """In float32 or better, beside the weights."""
+        if not self.step.is_averaged:
+            return 0
+        widths = ((p, max(p.dtype.itemsize, 4)) for p in self.trained)
+        return sum(torch.Size(self._share(p)).numel() * width for p, width in widths)
+
+    @functools.cached_property
     def paged(self) -> int:
         """Of the optimizer, what the CUDA driver may move to the host, and torch's allocator does not count."""
         if self.where == "cpu":
@@ -261,6 +270,7 @@ class _Layout:
             "parameters": self.parameters * resident,
             "gradients": self.gradients * resident if self.is_sharded else traced["gradients"],
             "optimizer": self._resident_optimizer(),
+            "weight_average": self.weight_average,
             "activations": traced["activations"] + traced["weight_casts"] + traced["inputs"],
             "logits": traced["logits"],
             "gather_buffers": gather,
@@ -272,6 +282,7 @@ class _Layout:
         """On each device while the optimizer steps."""
         strategy = self.strategy
         if strategy.optimizer_in_backward or strategy.parameter_offload:
+            # The update comes with the backward pass, or is made on the host.
             return dict.fromkeys(COMPONENTS, 0)
         workspace = 0
         if not strategy.optimizer_offload:
@@ -281,6 +292,7 @@ class _Layout:
             "parameters": self.parameters,
             "gradients": 0 if strategy.gradient_offload else self.gradients,
             "optimizer": self._resident_optimizer(),
+            "weight_average": self.weight_average,
             "reduce_buffers": self.gradients if strategy.sharding == "ddp" else 0,
             "workspace": workspace + self._libraries(),
         }
@@ -342,7 +354,7 @@ class _Layout:
 
     def disk(self) -> dict[str, int]:
         """In the run's folder: checkpoints kept and the one being written, and the model at the end."""
-        moments = self.optimizer * self.shares
+        moments = (self.optimizer + self.weight_average) * self.shares
         stored = self.whole_model if not self.quantised else self.gradients
         return {
             "checkpoints": (self.step.checkpoints_kept + 1) * (stored + moments),

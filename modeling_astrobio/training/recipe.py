@@ -13,6 +13,8 @@ import yaml
 from transformers import TrainingArguments
 
 from .errors import RecipeError
+from .loss_guard import StabilitySection
+from .monitoring.settings import MonitorSection
 from .schedules import SCHEDULE_NAMES
 from .strategy import ACTIVATION_CHECKPOINTING, OPTIMIZER_NAMES, SHARDINGS, Strategy
 
@@ -31,7 +33,11 @@ class Recipe:
             core. Results are bit-identical only between runs of the same number.
         schedule: Of the learning rate: one of `schedules.SCHEDULE_NAMES`; its options are
             `training.lr_scheduler_kwargs`.
+        ema_decay: Decay of an exponential moving average of the trained weights, such as 0.999, which is then what is
+            evaluated and published; 0 keeps none.
         strategy: See `Strategy`.
+        stability: See `StabilitySection`.
+        monitor: See `MonitorSection`.
         training: Arguments of `transformers.TrainingArguments` over `TRAINING_DEFAULTS`.
     """
 
@@ -41,7 +47,10 @@ class Recipe:
     device: str = "auto"
     cpu_threads: int | None = None
     schedule: str = "cosine"
+    ema_decay: float = 0.0
     strategy: Strategy = field(default_factory=Strategy)
+    stability: StabilitySection = field(default_factory=StabilitySection)
+    monitor: MonitorSection = field(default_factory=MonitorSection)
     training: dict[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -64,9 +73,16 @@ class Recipe:
             ("cpu_threads", 1 if self.cpu_threads is None else self.cpu_threads, 1),
             ("training.per_device_train_batch_size", self.training["per_device_train_batch_size"], 1),
             ("training.gradient_accumulation_steps", self.training.get("gradient_accumulation_steps", 1), 1),
+            ("stability.spike_sigma", self.stability.spike_sigma, 0),
+            ("stability.spike_history", self.stability.spike_history, 30),
+            ("stability.max_rollbacks", self.stability.max_rollbacks, 0),
+            ("monitor.window_steps", self.monitor.window_steps, 1),
+            *((f"monitor.{name}", value, 0) for name, value in vars(self.monitor).items() if name != "window_steps"),
         ):
             if number < least:
                 raise RecipeError(f"{name} must be at least {least}; got {number}.")
+        if not 0 <= self.ema_decay < 1:
+            raise RecipeError(f"ema_decay must be at least 0 and below 1; got {self.ema_decay}.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe with every default filled in."""
@@ -95,6 +111,11 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "save_total_limit": 2,
     "report_to": "none",
     "include_num_input_tokens_seen": "non_padding",
+    # Every weight has a part in every loss; looking for those without costs a walk over the graph in each step.
+    "ddp_find_unused_parameters": False,
+    "ddp_timeout": 1800,
+    # A loss that is not a number would be logged as the mean of those before it.
+    "logging_nan_inf_filter": False,
     "dataloader_drop_last": False,
 }
 
@@ -247,6 +268,9 @@ def _value(hint: Any, value: Any, name: str) -> Any:
     if isinstance(value, bool):
         if bool in plain:
             return value
+        if value is False and str in plain:
+            # YAML's word for it, which transformers' strategies have as a name.
+            return "no"
     elif isinstance(value, tuple(plain)):
         return value
     elif float in plain:

@@ -1,14 +1,16 @@
 """The result of a run: one format for every model, written as JSON."""
 
-import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from .hardware import describe_hardware, package_versions
+from .rollbacks import Rollback
 from .run_folder import RECIPE_NAME
 from .trainer import AstroTrainer
+from .whole_files import write_json_whole
 
 
 __all__ = ["RESULT_NAME", "describe_model", "describe_training", "run_result", "write_result"]
@@ -47,6 +49,7 @@ def run_result(
     model: dict[str, Any],
     training: dict[str, Any],
     plan: dict[str, Any],
+    rollbacks: list[Rollback],
     task: dict[str, Any],
 ) -> dict[str, Any]:
     """Put a finished run's result together.
@@ -56,6 +59,7 @@ def run_result(
         model: Of `describe_model`.
         training: Of `describe_training`.
         plan: What the planner predicted.
+        rollbacks: Steps that did not stand.
         task: What only this kind of model has: "data", "evaluation", "samples" and the like.
     """
     return {
@@ -65,6 +69,7 @@ def run_result(
         "model": model,
         "training": training,
         "plan": plan,
+        "rollbacks": [asdict(rollback) for rollback in rollbacks],
         **task,
         "hardware": describe_hardware(),
         "versions": package_versions(),
@@ -73,6 +78,4 @@ def run_result(
 
 def write_result(result: dict[str, Any], path: Path) -> None:
     """Write a result as JSON, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_json_whole(path, result)

@@ -1,85 +1,49 @@
 """A run of any recipe: check the strategy, claim a folder, train, evaluate, and leave a result."""
 
 import argparse
-import json
+import gc
 import os
 import shlex
 import shutil
 import sys
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, ClassVar, Generic
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from accelerate import PartialState
-from transformers import TrainingArguments
-from transformers.integrations import get_available_reporting_integrations
 from transformers.utils.logging import disable_progress_bar
 
-from .checkpoints import resolve_resume
-from .errors import HardwareError, RecipeError, StrategyError, UserError
-from .gpu_specs import this_machine
+from .checkpoints import last_good_checkpoint, resolve_resume
+from .continuation import keep_rows_per_step
+from .errors import HardwareError, UserError
 from .hardware import check_device, make_output_safe, use_cpu_threads
-from .launch import launched_sharding, resolve_strategy
-from .memory_plan import MemoryPlan, plan_step
-from .plan_search import TraceCache, smallest_change
-from .recipe import AnyRecipe, Recipe, lay_over, load_recipe, read_yaml, recipe_from_dict
+from .launch import on_main_process
+from .loss_guard import LossFault
+from .memory_plan import MemoryPlan
+from .monitoring.alerts import Alerts
+from .monitoring.html_report import write_report
+from .monitoring.logs import run_logging
+from .monitoring.monitor import MonitorCallback
+from .monitoring.secrets import redact
+from .monitoring.snapshot import oom_snapshot
+from .recipe import Recipe, load_recipe, read_yaml
 from .result import RESULT_NAME, describe_model, describe_training, run_result, write_result
-from .run_folder import open_run_folder
-from .strategy_rules import check_strategy
+from .rollbacks import Rollback, read_rollbacks, roll_back
+from .run_folder import RECIPE_NAME, open_run_folder
+from .run_setup import check_plan, training_arguments
+from .task import TrainingTask
 from .trainer import AstroTrainer
-from .training_step import TrainingStep
+from .whole_files import write_json_whole
 
 
-__all__ = ["INTERRUPTED", "TrainingTask", "parse_arguments", "run_recipe"]
+__all__ = ["INTERRUPTED", "parse_arguments", "run_recipe"]
 
 
 INTERRUPTED = 130
-
-
-class TrainingTask(ABC, Generic[AnyRecipe]):
-    """What a kind of model adds to a run. The methods are called in the order in which they stand.
-
-    Attributes:
-        recipe: The recipe of the run.
-    """
-
-    recipe_class: ClassVar[type[Recipe]]
-    """Kind of the recipe."""
-    recipes: ClassVar[Path]
-    """Folder of the recipes: named ones in its folder `recipe_class.kind`, strategies in `strategies`."""
-    default_recipe: ClassVar[str]
-    """Recipe that runs where none is named."""
-
-    def __init__(self, recipe: AnyRecipe):
-        self.recipe = recipe
-
-    @abstractmethod
-    def step(self) -> TrainingStep:
-        """Return the step to plan; nothing is read or allocated."""
-
-    @abstractmethod
-    def prepare(self, run_dir: Path) -> None:
-        """Open the data, and make what the run's folder needs before a model exists."""
-
-    @abstractmethod
-    def build_trainer(self, arguments: TrainingArguments) -> AstroTrainer:
-        """Build the model and its trainer."""
-
-    @abstractmethod
-    def describe(self) -> str:
-        """Return what the model started from, without the folders it lay in."""
-
-    @abstractmethod
-    def evaluate(self, trainer: AstroTrainer) -> dict[str, Any]:
-        """Return the result's sections that only this kind of model has; called by the main process."""
-
-    @abstractmethod
-    def report(self, trainer: AstroTrainer, run_dir: Path, result: dict[str, Any]) -> None:
-        """Write card and plots, and print where everything is."""
 
 
 def parse_arguments(
@@ -96,7 +60,7 @@ def parse_arguments(
         nargs="?",
         const="last",
         metavar="CHECKPOINT",
-        help="continue the run: its last checkpoint, `auto` for the last whole one, or a folder",
+        help="continue the run: its last checkpoint, `auto` for the last whole one or the beginning, or a folder",
     )
     # Overrides may stand before and after --resume.
     parsed = parser.parse_intermixed_args(arguments)
@@ -139,113 +103,155 @@ def train(task: TrainingTask, resume: str | None, command: str) -> int:
     written = recipe.to_dict()
     check_device(recipe.device)
     run_dir = Path(recipe.output_dir)
-    arguments = training_arguments(recipe)
     # Its bars, one for each file, would break the bar of the training.
     disable_progress_bar()
-    state = PartialState()
     launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched > 1 and recipe.device == "cpu" and not dist.is_initialized():
+        # transformers leaves the time-out out on the CPU, where half an hour is the default.
+        dist.init_process_group("gloo", timeout=timedelta(seconds=recipe.training["ddp_timeout"]))
+    # Joins the processes that were launched.
+    arguments = training_arguments(recipe)
+    device = arguments.device
+    state = PartialState()
     if launched != state.num_processes:
         raise HardwareError(
             f"{launched} processes were launched and do not find one another, so that each would train alone; got "
             f"{state.num_processes} for each. On the CPU launch with torchrun and pass device=cpu."
         )
-    if state.num_processes == 1 and arguments.device.type == "cpu":
+    if state.num_processes == 1 and device.type == "cpu":
         use_cpu_threads(recipe.cpu_threads)
+    checkpoint = on_main_process(lambda: resolve_resume(run_dir, resume)) if resume else None
+    if checkpoint is not None:
+        keep_rows_per_step(recipe, checkpoint, state.num_processes, state.is_main_process)
     plan = check_plan(task, arguments)
-    checkpoint = resolve_resume(run_dir, resume) if resume else None
+    # Refused before anything is made, where what it needs is wrong.
+    alerts = Alerts.for_run(run_dir, recipe.monitor, state.is_main_process)
+    # Of a run that was killed before its first checkpoint, `auto` takes up the folder.
+    is_known = checkpoint is not None or (resume == "auto" and (run_dir / RECIPE_NAME).is_file())
     if state.is_main_process:
-        open_run_folder(run_dir, written, resume=checkpoint is not None)
-        (run_dir / "plan.json").write_text(json.dumps(plan.to_dict(), indent=1) + "\n", encoding="utf-8")
+        open_run_folder(run_dir, written, resume=is_known)
+        write_json_whole(run_dir / "plan.json", plan.to_dict())
+    rollbacks = read_rollbacks(run_dir) if is_known else []
     try:
         task.prepare(run_dir)
-        trainer = task.build_trainer(arguments)
+        trainer = build_trainer(task, rollbacks)
     except UserError:
         # Nothing is lost, and the corrected recipe may have the folder.
-        if state.is_main_process and checkpoint is None:
+        alerts.close()
+        if state.is_main_process and not is_known:
             shutil.rmtree(run_dir)
         raise
     assert trainer.model is not None
+    # Counted before training, since sharding changes what a process sees.
     model = describe_model(trainer.model, task.describe(), plan.step.dtype)
     if state.is_main_process:
         print(
             f"{model['start']}: {model['parameters']:,} parameters ({model['trainable_parameters']:,} trained) on "
-            f"{arguments.device}; {plan.summary()}",
+            f"{device}; {plan.summary()}",
             flush=True,
         )
-    started = time.monotonic()
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    seconds = time.monotonic() - started
-    if trainer.interrupt.signal_number is not None:
-        if state.is_main_process:
-            print(f"stopped at step {trainer.state.global_step}; continue with: {command} --resume", flush=True)
-        return INTERRUPTED
-    trainer.save_whole_model(run_dir / "model")
-    if state.is_main_process:
-        # Rows of every length would compile a layer again and again.
-        with torch.compiler.set_stance("force_eager") if recipe.strategy.compile else nullcontext():
-            evaluated = task.evaluate(trainer)
-        result = run_result(
-            command=command,
-            model=model,
-            training=describe_training(trainer, resumed=checkpoint is not None, seconds=seconds),
-            plan=plan.to_dict(),
-            task=evaluated,
-        )
-        task.report(trainer, run_dir, result)
-        write_result(result, run_dir / RESULT_NAME)
-    return 0
-
-
-def check_plan(task: TrainingTask, arguments: TrainingArguments) -> MemoryPlan:
-    """Refuse a strategy that cannot work or does not fit this machine; returns the plan of the one that does.
-
-    Raises:
-        StrategyError: With the reason and the smallest change that would do.
-    """
-    processes = PartialState().num_processes
-    task.recipe.strategy = resolve_strategy(task.recipe.strategy, processes)
-    step = task.step()
-    device = "cuda" if arguments.device.type == "cuda" else "cpu"
-    capability = torch.cuda.get_device_capability() if device == "cuda" else None
-    check_strategy(step.settings(device, processes, capability))
-    hardware = this_machine(device, Path(task.recipe.output_dir))
-    trace = TraceCache()
-    plan = plan_step(step, hardware, processes, trace)
-    if plan.fits:
-        return plan
-
-    def changed(layer: Mapping[str, Any]) -> TrainingStep:
-        return type(task)(recipe_from_dict(task.recipe_class, lay_over(task.recipe.to_dict(), layer))).step()
-
-    found = smallest_change(changed, hardware, trace)
-    remedy = f"The smallest change that fits: {' '.join(found[0])}" if found else "No change that was tried fits"
-    raise StrategyError(f"the step does not fit: {'; '.join(plan.shortfalls)}. {remedy}.")
-
-
-def training_arguments(recipe: Any) -> TrainingArguments:
-    """Return transformers' arguments for a recipe.
-
-    Raises:
-        RecipeError: If transformers refuses them, or a tracker is not installed.
-    """
-    use_cpu = recipe.device == "cpu"
-    defaults: dict[str, Any] = {"dataloader_pin_memory": torch.cuda.is_available() and not use_cpu}
-    if launched_sharding(1)[0] == "fsdp2":
-        # Without it every process keeps all gradients, unsharded, until the last micro-batch.
-        defaults["accelerator_config"] = {"gradient_accumulation_kwargs": {"sync_each_batch": True}}
+    status, error = "failed", ""
     try:
-        arguments = TrainingArguments(
-            output_dir=recipe.output_dir,
-            remove_unused_columns=False,
-            use_cpu=use_cpu,
-            **{**defaults, **recipe.training},
-        )
-    except (ImportError, TypeError, ValueError) as error:
-        raise RecipeError(f"the training section does not do for transformers.TrainingArguments: {error}") from error
-    missing = set(arguments.report_to or ()) - set(get_available_reporting_integrations())
-    if missing:
-        raise RecipeError(
-            f"training.report_to needs packages that are not installed: {sorted(missing)}. "
-            "pip install 'modeling_astrobio[track]', or set training.report_to=none."
-        )
-    return arguments
+        with run_logging(run_dir, state.process_index):
+            started = time.monotonic()
+            trainer, rollbacks = _train_with_rollbacks(task, trainer, rollbacks, run_dir, checkpoint, plan, alerts)
+            training = describe_training(trainer, resumed=checkpoint is not None, seconds=time.monotonic() - started)
+            status = "stopped" if trainer.interrupt.signal_number is not None else "finished"
+            if status == "finished":
+                trainer.save_whole_model(run_dir / "model")
+                if state.is_main_process:
+                    _evaluate_and_report(task, trainer, run_dir, command, model, training, plan, rollbacks)
+    except BaseException as fault:
+        error = f"{type(fault).__name__}: {fault}"
+        raise
+    finally:
+        if state.is_main_process:
+            _leave_report(run_dir, status, error)
+    if status == "stopped" and state.is_main_process:
+        step = trainer.state.global_step
+        print(f"stopped at step {step}; continue with: {command} --resume{'' if step else ' auto'}", flush=True)
+    return 0 if status == "finished" else INTERRUPTED
+
+
+def _leave_report(run_dir: Path, status: str, error: str) -> None:
+    try:
+        print(f"{'report of the run':26} {write_report(run_dir, status, redact(error))}", flush=True)
+    except Exception as fault:
+        # A report that cannot be written, on a full disk or whyever, must not hide what ended the run.
+        print(f"no report of the run could be written: {type(fault).__name__}: {fault}", file=sys.stderr, flush=True)
+
+
+def _train_with_rollbacks(
+    task: TrainingTask,
+    trainer: AstroTrainer,
+    rollbacks: list[Rollback],
+    run_dir: Path,
+    checkpoint: Path | None,
+    plan: MemoryPlan,
+    alerts: Alerts,
+) -> tuple[AstroTrainer, list[Rollback]]:
+    """Train to the end or to a signal; after a step that must not stand, go on from the last good checkpoint."""
+    state, recipe = PartialState(), task.recipe
+    monitor = MonitorCallback(recipe.monitor, plan, run_dir, alerts, state.is_main_process)
+    try:
+        while True:
+            monitor.attach(trainer)
+            try:
+                with oom_snapshot(run_dir, trainer):
+                    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+                return trainer, rollbacks
+            except LossFault as fault:
+                checkpoint = on_main_process(lambda: last_good_checkpoint(run_dir))
+                # A scaled loss cannot pass over a step.
+                most = 0 if trainer.args.fp16 else recipe.stability.max_rollbacks
+                _alert(alerts, fault, len(rollbacks) < most)
+                rollbacks = roll_back(fault, rollbacks, checkpoint, most, run_dir, state.is_main_process)
+            # Its memory is free before another one is built, and nobody waits for a step.
+            monitor.close()
+            del trainer
+            gc.collect()
+            trainer = build_trainer(task, rollbacks)
+    finally:
+        monitor.close()
+        alerts.close()
+
+
+def _alert(alerts: Alerts, fault: LossFault, goes_on: bool) -> None:
+    if goes_on:
+        text = f"{fault}. The run goes on from the last good checkpoint, without the data of this step."
+        alerts.send("loss_spike", f"step {fault.step} was undone", text, fault.step, "warning")
+    else:
+        alerts.send("loss_spike", "the run stops", f"{fault}, once too often.", fault.step, "error")
+
+
+def _evaluate_and_report(
+    task: TrainingTask,
+    trainer: AstroTrainer,
+    run_dir: Path,
+    command: str,
+    model: dict[str, Any],
+    training: dict[str, Any],
+    plan: MemoryPlan,
+    rollbacks: list[Rollback],
+) -> None:
+    # Rows of every length would compile a layer again and again.
+    stance = torch.compiler.set_stance("force_eager") if task.recipe.strategy.compile else nullcontext()
+    with stance, trainer.averaged_weights():
+        evaluated = task.evaluate(trainer)
+    result = run_result(
+        command=command,
+        model=model,
+        training=training,
+        plan=plan.to_dict(),
+        rollbacks=rollbacks,
+        task=evaluated,
+    )
+    task.report(trainer, run_dir, result)
+    write_result(result, run_dir / RESULT_NAME)
+
+
+def build_trainer(task: TrainingTask, rollbacks: list[Rollback]) -> AstroTrainer:
+    """Build a task's trainer, which passes over the data of steps that did not stand."""
+    trainer = task.build_trainer(training_arguments(task.recipe))
+    trainer.skipped_steps = frozenset(rollback.step for rollback in rollbacks)
+    return trainer

@@ -1,5 +1,6 @@
 """The folder of a run: one run each, its resolved recipe beside its checkpoints."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -7,15 +8,24 @@ import yaml
 
 from .checkpoints import find_checkpoints
 from .errors import RunFolderError
+from .monitoring.settings import MonitorSection
+from .whole_files import PARTIAL_SUFFIX, write_text_whole
 
 
 __all__ = ["RECIPE_NAME", "open_run_folder"]
 
 
 RECIPE_NAME = "recipe.yaml"
-# What may differ between a run and its continuation without changing what is computed.
+# What may differ between a run and its continuation without changing which rows a step learns from, and how.
 _FREE_ON_RESUME = {
     "output_dir",
+    "cpu_threads",
+    # Accumulation is adapted, so that a step keeps its number of rows: see `continuation.keep_rows_per_step`.
+    "strategy.sharding",
+    "strategy.parameter_offload",
+    "training.per_device_train_batch_size",
+    "stability.max_rollbacks",
+    *(f"monitor.{field.name}" for field in fields(MonitorSection)),
     "training.save_steps",
     "training.save_total_limit",
     "training.logging_steps",
@@ -36,6 +46,11 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _content(folder: Path) -> list[Path]:
+    # A run that was killed while it claimed the folder left nothing else.
+    return [path for path in folder.iterdir() if not path.name.endswith(PARTIAL_SUFFIX)]
+
+
 def open_run_folder(output_dir: Path, recipe: dict[str, Any], resume: bool) -> None:
     """Claim a new folder for a run, or check that a resumed run is the one the folder holds.
 
@@ -49,7 +64,7 @@ def open_run_folder(output_dir: Path, recipe: dict[str, Any], resume: bool) -> N
     """
     path = output_dir / RECIPE_NAME
     if not resume:
-        if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
+        if output_dir.exists() and (not output_dir.is_dir() or _content(output_dir)):
             holds = "another run" if path.is_file() else "other files"
             checkpoints = find_checkpoints(output_dir)
             remedy = "Continue it with --resume, pass" if checkpoints else "Pass"
@@ -58,7 +73,7 @@ def open_run_folder(output_dir: Path, recipe: dict[str, Any], resume: bool) -> N
                 "output_dir=OTHER_FOLDER, or remove it."
             )
         output_dir.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        write_text_whole(path, yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
         return
     if not path.is_file():
         raise RunFolderError(

@@ -29,6 +29,7 @@ class StepSettings:
         is_adapted: Whether only an adapter is trained.
         attn_implementation: Kernel of the attention, or `None` for transformers' choice.
         compute_capability: Of the GPU, such as (9, 0); `None` where it is not known.
+        is_averaged: Whether an average of the trained weights is kept.
         platform: As `sys.platform`.
     """
 
@@ -44,6 +45,7 @@ class StepSettings:
     is_adapted: bool = False
     attn_implementation: str | None = None
     compute_capability: tuple[int, int] | None = None
+    is_averaged: bool = False
     platform: str = sys.platform
 
     @property
@@ -358,6 +360,12 @@ RULES: tuple[Rule, ...] = (
         lambda s: s.strategy.sharding == "zero3" and s.platform != "linux",
         "DeepSpeed's ZeRO-3 is for Linux",
         "Train on one device, or on Linux",
+    ),
+    Rule(
+        "average_of_weights_elsewhere",
+        lambda s: s.is_averaged and (s.strategy.sharding == "zero3" or s.strategy.parameter_offload),
+        "an average needs the weights on the device, and ZeRO-3 and parameter_offload keep them elsewhere",
+        "Set ema_decay=0, or shard with fsdp2",
     ),
     Rule(
         "fsdp2_off_linux",

@@ -36,6 +36,7 @@ class TrainingStep:
         quantization: "4bit", "8bit" or `None`, of frozen weights; `make_model` builds them unquantised.
         attn_implementation: Kernel of the attention, or `None` for transformers' choice.
         checkpoints_kept: Checkpoints that lie on the disk at one time.
+        is_averaged: Whether an average of the trained weights is kept.
     """
 
     name: str
@@ -54,6 +55,7 @@ class TrainingStep:
     quantization: str | None = None
     attn_implementation: str | None = None
     checkpoints_kept: int = 2
+    is_averaged: bool = False
 
     def settings(
         self,
@@ -76,6 +78,7 @@ class TrainingStep:
             is_adapted=self.is_adapted,
             attn_implementation=self.attn_implementation,
             compute_capability=compute_capability,
+            is_averaged=self.is_averaged,
             **changes,
         )
 

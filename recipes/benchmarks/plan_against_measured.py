@@ -8,7 +8,6 @@ allocator gave out and reserved, with expandable segments. Writes results/plan_a
 """
 
 import argparse
-import ctypes
 import functools
 import gc
 import json
@@ -40,6 +39,7 @@ from modeling_astrobio.training.activations import apply_activation_policy
 from modeling_astrobio.training.adapters import add_lora, lora_config
 from modeling_astrobio.training.gpu_specs import this_machine
 from modeling_astrobio.training.memory_plan import plan_step
+from modeling_astrobio.training.monitoring.memory_use import host_bytes, reset_host_peak
 from modeling_astrobio.training.optimizers import build_optimizer, embedding_weights
 from modeling_astrobio.training.strategy import Strategy
 from modeling_astrobio.training.training_step import TrainingStep
@@ -282,7 +282,7 @@ def measure(case: Case, device: str) -> dict[str, Any]:
     for act in prepare(small, device) * 2:
         act()
     del act
-    reset, read = (_reset_device, _read_device) if device == "cuda" else (_reset_host, _read_host)
+    reset, read = (_reset_device, _read_device) if device == "cuda" else (reset_host_peak, _read_host)
     before = reset()
     run_micro_steps, update = prepare(case, device)
     run_micro_steps()
@@ -316,20 +316,8 @@ def _read_device(before: int) -> dict[str, int]:
     return {"peak": torch.cuda.max_memory_allocated(), "reserved": torch.cuda.max_memory_reserved()}
 
 
-def _reset_host() -> int:
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # sets the resident peak to the present
-    return _resident("VmRSS")
-
-
 def _read_host(before: int) -> dict[str, int]:
-    return {"peak": _resident("VmHWM") - before}
-
-
-def _resident(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+    return {"peak": host_bytes("VmHWM") - before}
 
 
 def compare(case: Case, device: str) -> dict[str, Any]:

@@ -56,10 +56,13 @@ def test_run_leaves_everything(tiny_run):
     assert sorted(path.name for path in tiny_run.iterdir()) == [
         "checkpoint-4",
         "checkpoint-6",
+        "logs",
         "loss.png",
+        "metrics.jsonl",
         "model",
         "plan.json",
         "recipe.yaml",
+        "report.html",
         "result.json",
         "tokenizer",
     ]
@@ -197,6 +200,9 @@ def test_data_set_folder_of_the_builders(folder, tmp_path, streaming):
     assert result["data"]["name"] == str(data)
     assert result["data"]["hub"] is False
     assert result["evaluation"]["rows"] == 40
+    # Of the first rows of the stream nothing is learned: they are the beginning of one conversation after another.
+    assert result["rollbacks"] == []
+    assert all(torch.isfinite(weight).all() for weight in read_run(out).weights.values())
 
 
 def test_data_with_a_train_split_alone(folder, tmp_path, capfd):
@@ -436,7 +442,9 @@ def test_full_disk_leaves_the_earlier_checkpoint(folder, tmp_path, limit):
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("error:"))
     good = out / "checkpoint-2"
     assert re.search(rf"could not write .*checkpoint-4: .*The last good checkpoint is {good}; free space and", line)
-    assert sorted(path.name for path in out.iterdir()) == ["checkpoint-2", "plan.json", "recipe.yaml", "tokenizer"]
+    assert {path.name for path in out.iterdir()} == {
+        *("checkpoint-2", "logs", "metrics.jsonl", "plan.json", "recipe.yaml", "report.html", "tokenizer")
+    }
     assert verify_checkpoint(good) is None
     assert train_llm.main([*arguments, "--resume"]) == 0
     assert train_llm.main([*small_arguments(folder), f"output_dir={tmp_path / 'whole'}"]) == 0

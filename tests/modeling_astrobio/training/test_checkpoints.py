@@ -192,10 +192,10 @@ def test_the_newest_whole_checkpoint_is_resumed(tmp_path):
     assert resolve_resume(tmp_path, "auto") == tmp_path / "checkpoint-10"
 
 
-@pytest.mark.parametrize("resume", ["last", "auto"])
-def test_resuming_without_a_checkpoint_is_refused(tmp_path, resume):
-    with pytest.raises(CheckpointError, match=r"--resume needs .*got none. Start without --resume"):
-        resolve_resume(tmp_path / "absent", resume)
+def test_resuming_without_a_checkpoint_is_refused_or_begins(tmp_path):
+    with pytest.raises(CheckpointError, match=r"--resume needs .*got none. Start without --resume, or pass --resume"):
+        resolve_resume(tmp_path / "absent", "last")
+    assert resolve_resume(tmp_path / "absent", "auto") is None
 
 
 def test_resuming_from_no_folder_is_refused(tmp_path):
@@ -207,8 +207,25 @@ def test_nothing_whole_is_said(tmp_path):
     truncate(write_checkpoint(tmp_path, 3) / "weights.bin")
     with pytest.raises(CheckpointError, match=r"is damaged: .* No whole checkpoint is left\."):
         resolve_resume(tmp_path, "last")
-    with pytest.raises(CheckpointError, match="needs a whole checkpoint"):
+    with pytest.raises(CheckpointError, match=r"no whole checkpoint is left .* checkpoint-3: weights.bin has 1012"):
         resolve_resume(tmp_path, "auto")
+
+
+def test_damaged_checkpoints_are_named_and_set_aside(tmp_path, capsys):
+    for step in (7, 9, 11):
+        write_checkpoint(tmp_path, step)
+    flip(tmp_path / "checkpoint-11" / "weights.bin")
+    (tmp_path / "checkpoint-9" / MANIFEST_NAME).unlink()
+    assert resolve_resume(tmp_path, "auto") == tmp_path / "checkpoint-7"
+    said = capsys.readouterr().out
+    for words in (
+        "checkpoint-11 is damaged: weights.bin has other content",
+        "checkpoint-9 is damaged: its manifest.json cannot be read",
+        "It is now damaged-checkpoint-9; checkpoint-7 is used",
+    ):
+        assert words in said
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["checkpoint-7", "damaged-checkpoint-11", "damaged-checkpoint-9"]
 
 
 def test_published_folder_may_replace_a_damaged_one(tmp_path):

@@ -109,7 +109,8 @@ def test_output_has_a_question_mark_for_what_a_code_page_lacks(monkeypatch):
 # The libraries are imported first: they choose what they use by the system they find.
 WITHOUT_LINUX = """
 import os, signal, sys
-for name in ("bitsandbytes", "torchao", "deepspeed", "triton", "flash_attn", "liger_kernel", "xformers"):
+optional = ("bitsandbytes", "torchao", "deepspeed", "triton", "flash_attn", "liger_kernel", "xformers")
+for name in (*optional, "wandb", "trackio", "tensorboard"):
     sys.modules[name] = None
 import accelerate, datasets, matplotlib.pyplot, peft, torch, transformers
 from transformers import AutoModelForCausalLM, Trainer

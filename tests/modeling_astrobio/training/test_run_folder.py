@@ -86,3 +86,9 @@ def test_damaged_recipe_of_a_run_is_refused(tmp_path, content):
     (tmp_path / RECIPE_NAME).write_text(content, encoding="utf-8")
     with pytest.raises(RunFolderError, match=f"{RECIPE_NAME} .*cannot be read"):
         open_run_folder(tmp_path, recipe(), resume=True)
+
+
+def test_file_that_a_kill_left_half_written_is_no_content(tmp_path):
+    (tmp_path / f"{RECIPE_NAME}.partial").write_text("model:", encoding="utf-8")
+    open_run_folder(tmp_path, recipe(seed=7), resume=False)
+    assert yaml.safe_load((tmp_path / RECIPE_NAME).read_text(encoding="utf-8")) == recipe(seed=7)

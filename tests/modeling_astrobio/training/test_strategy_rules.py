@@ -22,6 +22,12 @@ def settings(**values) -> StepSettings:
 
 # For each rule, settings that break it and no other.
 BROKEN = {
+    "average_of_weights_elsewhere": {
+        "is_averaged": True,
+        "sharding": "fsdp2",
+        "processes": 2,
+        "parameter_offload": True,
+    },
     "one_process_sharded": {"sharding": "fsdp2"},
     "many_processes_unshared": {"processes": 2},
     "fsdp2_on_cpu": {"sharding": "fsdp2", "processes": 2, "device": "cpu"},

@@ -1,0 +1,41 @@
+"""Task and trainer of a recipe in this process, built as a run builds them."""
+
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+
+from ..hardware import use_cpu_threads
+from ..launch import resolve_strategy
+from ..run_setup import training_arguments
+from ..task import TrainingTask
+from ..trainer import AstroTrainer
+from .source import Source
+
+
+__all__ = ["build", "prepare"]
+
+
+def prepare(source: Source, folder: Path) -> TrainingTask:
+    """Return the task with its data open and its strategy as launched.
+
+    Args:
+        source: What is examined.
+        folder: In place of the run's; what one task has put there the next one finds.
+    """
+    task = source.load()
+    # Joins the processes that were launched.
+    arguments = training_arguments(task.recipe)
+    if PartialState().num_processes == 1 and arguments.device.type == "cpu":
+        use_cpu_threads(task.recipe.cpu_threads)
+    task.recipe.strategy = resolve_strategy(task.recipe.strategy, PartialState().num_processes)
+    folder.mkdir(parents=True, exist_ok=True)
+    task.prepare(folder)
+    return task
+
+
+def build(task: TrainingTask) -> AstroTrainer:
+    """Return the trainer of a prepared task."""
+    trainer = task.build_trainer(training_arguments(task.recipe))
+    assert isinstance(trainer.model, torch.nn.Module)
+    return trainer

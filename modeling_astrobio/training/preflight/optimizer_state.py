@@ -1,0 +1,83 @@
+"""The optimizer's state after a real step against the closed form of the strategy's optimizer."""
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch.distributed.tensor import DTensor
+
+from ..optimizer_specs import OPTIMIZERS, OptimizerSpec, measure_state_bytes, state_tensors
+from ..optimizers import embedding_weights
+from ..strategy import Strategy
+from ..trainer import AstroTrainer
+from .outcome import NotTestable, Outcome, failed, passed
+
+
+__all__ = ["check_optimizer_state"]
+
+
+# Beside the averages: counters, and the scales and code books of 8-bit ones, which stay in float32.
+_NO_AVERAGES = ("step", "qmap", "absmax", "scale", "qmap1", "qmap2", "absmax1", "absmax2")
+
+
+def check_optimizer_state(trainer: AstroTrainer, strategy: Strategy) -> Outcome:
+    """Compare dtypes and bytes, which must be equal.
+
+    Args:
+        trainer: After a step.
+        strategy: That of the recipe, whatever the trainer was given.
+    """
+    if strategy.sharding == "zero3":
+        raise NotTestable("DeepSpeed keeps the state in partitions of its own")
+    spec = OPTIMIZERS[strategy.optimizer]
+    # Accelerate wraps it.
+    optimizer: Any = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    embeddings = {id(weight) for weight in embedding_weights(model)}
+    planned, dtypes = spec.shared_state_bytes, set()
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            shape = _own_shape(parameter)
+            is_embedding = id(parameter) in embeddings
+            planned += spec.state_bytes(shape, parameter.dtype, is_embedding=is_embedding)
+            dtypes.add(_average_dtype(spec, shape, parameter.dtype, is_embedding))
+    measured = measure_state_bytes(optimizer)
+    found = _dtypes_of_averages(optimizer)
+    names = {"planned": sorted(map(_name, dtypes)), "found": sorted(map(_name, found))}
+    evidence = {
+        "optimizer": strategy.optimizer,
+        "class": type(optimizer).__name__,
+        "planned_bytes": planned,
+        "measured_bytes": measured,
+        "planned_dtypes": names["planned"],
+        "measured_values_by_dtype": {_name(dtype): count for dtype, count in found.items()},
+    }
+    text = (
+        f"strategy.optimizer={strategy.optimizer} keeps {measured:,} bytes of {planned:,} planned, averages in "
+        f"{', '.join(names['found']) or 'nothing'} of {', '.join(names['planned'])} planned "
+        f"({type(optimizer).__name__})"
+    )
+    if measured != planned or names["planned"] != names["found"]:
+        return failed(text, **evidence)
+    return passed(text, **evidence)
+
+
+def _average_dtype(spec: OptimizerSpec, shape: torch.Size, dtype: torch.dtype, is_embedding: bool) -> torch.dtype:
+    return torch.uint8 if spec.quantises(shape, is_embedding=is_embedding) else spec.state_dtype(dtype)
+
+
+def _dtypes_of_averages(optimizer: torch.optim.Optimizer) -> dict[torch.dtype, int]:
+    """Number of values by dtype."""
+    found: dict[torch.dtype, int] = defaultdict(int)
+    for _, name, tensor in state_tensors(optimizer):
+        if name.rpartition(".")[2] not in _NO_AVERAGES and tensor.numel():
+            found[tensor.dtype] += tensor.numel()
+    return dict(found)
+
+
+def _own_shape(parameter: torch.Tensor) -> torch.Size:
+    return parameter.to_local().shape if isinstance(parameter, DTensor) else parameter.shape
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
