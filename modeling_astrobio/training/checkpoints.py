@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -114,8 +115,12 @@ def find_checkpoints(run_dir: Path) -> list[Path]:
     """Return the checkpoints of a run, newest (highest step) first, damaged ones included."""
     if not run_dir.is_dir():
         return []
-    found = [(int(match[1]), path) for path in run_dir.iterdir() if (match := _NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(found, reverse=True)]
+    found = [path for path in run_dir.iterdir() if _NAME.fullmatch(path.name)]
+    return sorted(found, key=_step, reverse=True)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def verify_checkpoint(checkpoint: Path) -> str | None:
@@ -140,9 +145,10 @@ def verify_checkpoint(checkpoint: Path) -> str | None:
     return None
 
 
-def last_good_checkpoint(run_dir: Path) -> Path | None:
-    """Return the newest whole checkpoint of a run, or `None`."""
-    return next((path for path in find_checkpoints(run_dir) if verify_checkpoint(path) is None), None)
+def last_good_checkpoint(run_dir: Path, before_step: float = math.inf) -> Path | None:
+    """Return the newest whole checkpoint of a run, of those written before a step, or `None`."""
+    older = (path for path in find_checkpoints(run_dir) if _step(path) < before_step)
+    return next((path for path in older if verify_checkpoint(path) is None), None)
 
 
 def resolve_resume(run_dir: Path, resume: str) -> Path | None:

@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import logging
 import os
 import shlex
 import shutil
@@ -9,6 +10,7 @@ import sys
 import time
 from contextlib import nullcontext
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,8 @@ __all__ = ["INTERRUPTED", "parse_arguments", "run_recipe"]
 
 
 INTERRUPTED = 130
+
+logger = logging.getLogger(__name__)
 
 
 def parse_arguments(
@@ -120,7 +124,7 @@ def train(task: TrainingTask, resume: str | None, command: str) -> int:
         )
     if state.num_processes == 1 and device.type == "cpu":
         use_cpu_threads(recipe.cpu_threads)
-    checkpoint = on_main_process(lambda: resolve_resume(run_dir, resume)) if resume else None
+    checkpoint = on_main_process(partial(resolve_resume, run_dir, resume)) if resume else None
     if checkpoint is not None:
         keep_rows_per_step(recipe, checkpoint, state.num_processes, state.is_main_process)
     plan = check_plan(task, arguments)
@@ -144,15 +148,19 @@ def train(task: TrainingTask, resume: str | None, command: str) -> int:
     assert trainer.model is not None
     # Counted before training, since sharding changes what a process sees.
     model = describe_model(trainer.model, task.describe(), plan.step.dtype)
-    if state.is_main_process:
-        print(
-            f"{model['start']}: {model['parameters']:,} parameters ({model['trainable_parameters']:,} trained) on "
-            f"{device}; {plan.summary()}",
-            flush=True,
-        )
     status, error = "failed", ""
     try:
         with run_logging(run_dir, state.process_index):
+            if state.is_main_process:
+                logger.info(
+                    "%s: %s parameters (%s trained) on %s; %s",
+                    model["start"],
+                    f"{model['parameters']:,}",
+                    f"{model['trainable_parameters']:,}",
+                    device,
+                    plan.summary(),
+                )
+                logger.info("from %s", f"{checkpoint.name}" if checkpoint else "the beginning")
             started = time.monotonic()
             trainer, rollbacks = _train_with_rollbacks(task, trainer, rollbacks, run_dir, checkpoint, plan, alerts)
             training = describe_training(trainer, resumed=checkpoint is not None, seconds=time.monotonic() - started)
@@ -201,7 +209,8 @@ def _train_with_rollbacks(
                     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
                 return trainer, rollbacks
             except LossFault as fault:
-                checkpoint = on_main_process(lambda: last_good_checkpoint(run_dir))
+                # Later ones are of another attempt, where the run went on from an older checkpoint.
+                checkpoint = on_main_process(partial(last_good_checkpoint, run_dir, fault.step))
                 # A scaled loss cannot pass over a step.
                 most = 0 if trainer.args.fp16 else recipe.stability.max_rollbacks
                 _alert(alerts, fault, len(rollbacks) < most)

@@ -34,6 +34,8 @@ def results_section() -> str:
             *rounding_lines(read("bf16_updates")),
             "",
             *strategy_lines(read("measure_strategies_planned")),
+            "",
+            *monitoring_lines(read("monitoring_cost")),
         ]
     )
 
@@ -171,6 +173,15 @@ def strategy_lines(result: dict[str, Any]) -> list[str]:
             f"{'–' if goal is None else f'{100 * goal:.0f}'} | {row['status']} |"
         )
     return lines
+
+
+def monitoring_lines(result: dict[str, Any]) -> list[str]:
+    low, _, high = (100 * (ratio - 1) for ratio in result["wall"]["ratio_quartiles"])
+    return [
+        f"All monitoring together costs {100 * result['wall']['cost']:+.1f} % of a step of `nano` (median of "
+        f"{result['rounds']} interleaved rounds on one CPU thread, quartiles {low:+.1f} to {high:+.1f}; goal: at most "
+        f"{100 * result['goal']:.0f} %; `python recipes/benchmarks/monitoring_cost.py`)."
+    ]
 
 
 def main() -> int:

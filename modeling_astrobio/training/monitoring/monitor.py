@@ -1,6 +1,7 @@
 """Watches a run: machine fields in every row of the log, metrics.jsonl, alerts, and snapshots on demand."""
 
 import contextlib
+import logging
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,8 @@ from .watchdog import Watchdog
 
 __all__ = ["MonitorCallback"]
 
+
+logger = logging.getLogger(__name__)
 
 # A higher peak is worth another word only where it is higher by this.
 _HIGHER = 1.01
@@ -154,6 +157,13 @@ class MonitorCallback(TrainerCallback):
             worst_peak, worst_wait = self._worst_of_all(float(peak or 0), self.speed.wait_share or 0.0)
             self._check_memory(int(worst_peak), state.global_step)
             self._check_data(worst_wait, state.global_step)
+        elif self.is_main and row_kind(logs) == "evaluation":
+            figures = ", ".join(
+                f"{name.removeprefix('eval_')} {logs[name]:.4f}"
+                for name in ("eval_loss", "eval_accuracy")
+                if name in logs
+            )
+            logger.info("step %d of %d: validation %s", state.global_step, state.max_steps, figures)
         if self._metrics is not None:
             self._metrics.append(state.global_step, logs)
 
@@ -164,6 +174,8 @@ class MonitorCallback(TrainerCallback):
         self.speed.book("pause")
 
     def on_save(self, args, state, control, **kwargs):
+        if self.is_main:
+            logger.info("step %d of %d: checkpoint saved", state.global_step, state.max_steps)
         self.speed.book("pause")
 
     def on_train_end(self, args, state, control, **kwargs):

@@ -9,6 +9,7 @@ import pytest
 from modeling_astrobio.training.checkpoints import (
     MANIFEST_NAME,
     find_checkpoints,
+    last_good_checkpoint,
     publish_folder,
     resolve_resume,
     verify_checkpoint,
@@ -237,3 +238,13 @@ def test_published_folder_may_replace_a_damaged_one(tmp_path):
     publish_folder(staging, damaged)
     assert verify_checkpoint(damaged) is None
     assert sorted(path.name for path in damaged.iterdir()) == [MANIFEST_NAME, "weights.bin"]
+
+
+def test_checkpoints_of_a_later_step_can_be_left_out(tmp_path):
+    for step in (5, 10, 20):
+        write_checkpoint(tmp_path, step)
+    assert last_good_checkpoint(tmp_path) == tmp_path / "checkpoint-20"
+    assert last_good_checkpoint(tmp_path, before_step=12) == tmp_path / "checkpoint-10"
+    flip(tmp_path / "checkpoint-10" / "weights.bin")
+    assert last_good_checkpoint(tmp_path, before_step=12) == tmp_path / "checkpoint-5"
+    assert last_good_checkpoint(tmp_path, before_step=5) is None
