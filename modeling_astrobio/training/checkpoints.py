@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import math
 import os
 import re
@@ -20,14 +21,20 @@ __all__ = [
     "find_checkpoints",
     "last_good_checkpoint",
     "publish_folder",
+    "remove_checkpoint",
     "resolve_resume",
+    "restore_unpublished",
+    "supersede_later",
     "verify_checkpoint",
     "write_whole",
 ]
 
 
 MANIFEST_NAME = "manifest.json"
+_OLD = ".old"
 _NAME = re.compile(r"checkpoint-(\d+)")
+
+logger = logging.getLogger(__name__)
 
 
 def _digest(path: Path) -> str:
@@ -50,7 +57,8 @@ def publish_folder(staging: Path, target: Path) -> None:
 
     Args:
         staging: A complete folder on the same file system as `target`.
-        target: Its name from now on; an earlier folder of this name is replaced only when the new one is in place.
+        target: Its name from now on. An earlier folder of this name stands aside meanwhile; `restore_unpublished`
+            gives it back where the process is killed in between.
     """
     files = sorted(path for path in staging.rglob("*") if path.is_file() and path.name != MANIFEST_NAME)
     manifest = {
@@ -59,13 +67,49 @@ def publish_folder(staging: Path, target: Path) -> None:
     (staging / MANIFEST_NAME).write_text(json.dumps({"files": manifest}, indent=1), encoding="utf-8")
     for path in (*files, staging / MANIFEST_NAME):
         _fsync(path)
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    old = target.with_name(f".{target.name}{_OLD}")
+    restore_unpublished(target.parent)
     if target.exists():
         target.rename(old)
-    staging.rename(target)
+    try:
+        staging.rename(target)
+    except BaseException:
+        restore_unpublished(target.parent)
+        raise
     _fsync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def restore_unpublished(folder: Path) -> None:
+    """Give those folders their names back that stood aside for others which never came."""
+    for old in folder.glob(f".*{_OLD}"):
+        target = old.with_name(old.name.removeprefix(".").removesuffix(_OLD))
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.rename(target)
+
+
+def remove_checkpoint(checkpoint: Path) -> None:
+    """Remove a checkpoint; one that cannot be removed is named in the log, and is no checkpoint any more."""
+    condemned = checkpoint.with_name(f".removing-{checkpoint.name}")
+    try:
+        shutil.rmtree(condemned, ignore_errors=True)
+        # Half of it must not stand under its name if the process is killed now.
+        checkpoint.rename(condemned)
+        shutil.rmtree(condemned)
+    except OSError as error:
+        logger.warning("the old checkpoint %s cannot be removed: %s", checkpoint.name, error)
+
+
+def supersede_later(checkpoint: Path) -> None:
+    """Rename the checkpoints of later steps than the one that a run goes on from: they are of another attempt."""
+    for later in find_checkpoints(checkpoint.parent):
+        if _step(later) > _step(checkpoint):
+            aside = later.with_name(f"superseded-{later.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            later.rename(aside)
+            print(f"{later.name} is of another attempt: it is now {aside.name}", flush=True)
 
 
 @contextmanager
@@ -134,14 +178,19 @@ def verify_checkpoint(checkpoint: Path) -> str | None:
         listed = [(name, expected["bytes"], expected["sha256"]) for name, expected in files.items()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"its {MANIFEST_NAME} cannot be read ({type(error).__name__}: {error})"
+    if not listed:
+        return f"its {MANIFEST_NAME} lists no file"
     for name, size, digest in listed:
         path = checkpoint / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != size:
-            return f"{name} has {path.stat().st_size} bytes instead of {size}"
-        if _digest(path) != digest:
-            return f"{name} has other content than was written (SHA-256 differs)"
+        try:
+            if not path.is_file():
+                return f"{name} is missing"
+            if path.stat().st_size != size:
+                return f"{name} has {path.stat().st_size} bytes instead of {size}"
+            if _digest(path) != digest:
+                return f"{name} has other content than was written (SHA-256 differs)"
+        except OSError as error:
+            return f"{name} cannot be read ({error})"
     return None
 
 
@@ -162,6 +211,7 @@ def resolve_resume(run_dir: Path, resume: str) -> Path | None:
     Raises:
         CheckpointError: If there is none, or the one asked for is damaged; the last good one is offered.
     """
+    restore_unpublished(run_dir)
     if resume == "auto":
         return _newest_whole(run_dir)
     checkpoints = find_checkpoints(run_dir)

@@ -1,22 +1,27 @@
 """What the launcher set up, against what a strategy asks for."""
 
+import ctypes
 import dataclasses
 import os
+import signal
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from .errors import StrategyError, UserError
+from .errors import StrategyError
 from .strategy import Strategy
 
 
-__all__ = ["hardware_file", "launched_sharding", "on_main_process", "resolve_strategy"]
+__all__ = ["follow_launcher", "hardware_file", "launched_sharding", "on_main_process", "resolve_strategy"]
 
 
 Found = TypeVar("Found")
 
+# Of <linux/prctl.h>.
+_PR_SET_PDEATHSIG = 1
 _HARDWARE_FILES = {
     ("none", False): "one_gpu.yaml",
     ("ddp", False): "ddp.yaml",
@@ -89,16 +94,31 @@ def resolve_strategy(strategy: Strategy, processes: int, environment: Mapping[st
 
 
 def on_main_process(find: Callable[[], Found]) -> Found:
-    """Call a function on the main process; every process returns its result, or raises its `UserError`."""
+    """Call a function on the main process; every process returns its result, or raises its error."""
     state = PartialState()
     outcome: list[Any] = [None]
     if state.is_main_process:
         try:
             outcome = [find()]
-        except UserError as error:
+        except Exception as error:
             outcome = [error]
     if state.num_processes > 1:
         broadcast_object_list(outcome)
-    if isinstance(outcome[0], UserError):
+    if isinstance(outcome[0], Exception):
         raise outcome[0]
     return outcome[0]
+
+
+def follow_launcher(environment: Mapping[str, str] = os.environ) -> None:
+    """Get SIGTERM when `accelerate launch` ends: for one process it passes no signal on, and would leave it behind.
+
+    Does nothing off Linux, and where something else launched this process.
+    """
+    is_launched = "ACCELERATE_MIXED_PRECISION" in environment and "TORCHELASTIC_RUN_ID" not in environment
+    if sys.platform != "linux" or not is_launched:
+        return
+    launcher = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != launcher:
+        # It ended before it could be followed.
+        os.kill(os.getpid(), signal.SIGTERM)

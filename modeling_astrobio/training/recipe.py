@@ -81,6 +81,8 @@ class Recipe:
         ):
             if number < least:
                 raise RecipeError(f"{name} must be at least {least}; got {number}.")
+        if self.training["logging_nan_inf_filter"]:
+            raise RecipeError("training.logging_nan_inf_filter must be false: it hides losses that are no number.")
         if not 0 <= self.ema_decay < 1:
             raise RecipeError(f"ema_decay must be at least 0 and below 1; got {self.ema_decay}.")
 
@@ -123,6 +125,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 _RESERVED_TRAINING = {
     "output_dir": "set output_dir at the top of the recipe",
     "push_to_hub": "upload the finished folder with `hf upload`",
+    "hub_token": "set HF_TOKEN in the environment: a recipe is written into every run's folder",
     "resume_from_checkpoint": "pass --resume",
     "overwrite_output_dir": "choose another output_dir",
     "remove_unused_columns": "the data section names the columns",

@@ -5,7 +5,7 @@ import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .errors import TrainingFault
+from .errors import CheckpointError, RunFolderError, TrainingFault
 from .loss_guard import LossFault
 from .whole_files import write_json_whole
 
@@ -36,15 +36,25 @@ class Rollback:
 
 
 def read_rollbacks(run_dir: Path) -> list[Rollback]:
-    """Return those of a run, in their order."""
+    """Return those of a run, in their order.
+
+    Raises:
+        RunFolderError: If the file cannot be read.
+    """
     path = run_dir / ROLLBACKS_NAME
     if not path.is_file():
         return []
-    return [Rollback(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    try:
+        return [Rollback(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError) as error:
+        raise RunFolderError(
+            f"{path} must list the steps that were undone; it cannot be read: {error}. Restore it, or remove it to "
+            "learn from their data again."
+        ) from error
 
 
 def roll_back(
-    fault: LossFault, before: list[Rollback], checkpoint: Path | None, most: int, run_dir: Path, writes: bool
+    fault: LossFault, before: list[Rollback], checkpoint: Path | None, most: int, run_dir: Path
 ) -> list[Rollback]:
     """Note a fault in the run's folder, so that a run that is killed and resumed skips the same data.
 
@@ -54,13 +64,13 @@ def roll_back(
         checkpoint: The last good one.
         most: How many rollbacks a run may have.
         run_dir: Folder of the run.
-        writes: Whether this process writes.
 
     Returns:
         All rollbacks, the new one last.
 
     Raises:
         TrainingFault: If there were too many.
+        CheckpointError: If it cannot be noted.
     """
     where = checkpoint.name if checkpoint else "the beginning"
     if len(before) >= most:
@@ -72,7 +82,12 @@ def roll_back(
         )
     loss = fault.loss if fault.loss == fault.loss and abs(fault.loss) != float("inf") else str(fault.loss)
     now = [*before, Rollback(fault.step, fault.reason, loss, checkpoint.name if checkpoint else None)]
-    if writes:
+    try:
         write_json_whole(run_dir / ROLLBACKS_NAME, [asdict(rollback) for rollback in now])
-        logger.warning("%s; back to %s, and the data of step %d is skipped", fault, where, fault.step)
+    except OSError as error:
+        raise CheckpointError(
+            f"{fault}; and {ROLLBACKS_NAME} could not be written: {error}. The last good state is {where}; free "
+            "space and continue with --resume."
+        ) from error
+    logger.warning("%s; back to %s, and the data of step %d is skipped", fault, where, fault.step)
     return now

@@ -1,6 +1,7 @@
 """A run of any recipe: check the strategy, claim a folder, train, evaluate, and leave a result."""
 
 import argparse
+import errno
 import gc
 import logging
 import os
@@ -8,7 +9,7 @@ import shlex
 import shutil
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -19,11 +20,12 @@ import torch.distributed as dist
 from accelerate import PartialState
 from transformers.utils.logging import disable_progress_bar
 
-from .checkpoints import last_good_checkpoint, resolve_resume
+from .callbacks import signals_of_a_run
+from .checkpoints import find_checkpoints, last_good_checkpoint, resolve_resume, supersede_later, write_failure
 from .continuation import keep_rows_per_step
 from .errors import HardwareError, UserError
 from .hardware import check_device, make_output_safe, use_cpu_threads
-from .launch import on_main_process
+from .launch import follow_launcher, on_main_process
 from .loss_guard import LossFault
 from .memory_plan import MemoryPlan
 from .monitoring.alerts import Alerts
@@ -46,6 +48,8 @@ __all__ = ["INTERRUPTED", "parse_arguments", "run_recipe"]
 
 
 INTERRUPTED = 130
+# A disk that is full, over its quota, broken or read-only.
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 
 logger = logging.getLogger(__name__)
 
@@ -83,15 +87,19 @@ def run_recipe(
     """Run a training script from its command line; returns the exit status, 2 after an error of the user's."""
     make_output_safe()
     parsed = parse_arguments(task_class, description, arguments)
-    command = shlex.join(
-        ["accelerate", "launch", f"recipes/{script.name}", *(sys.argv[1:] if arguments is None else arguments)]
+    command = redact(
+        shlex.join(
+            ["accelerate", "launch", f"recipes/{script.name}", *(sys.argv[1:] if arguments is None else arguments)]
+        )
     )
+    follow_launcher()
     folder = task_class.recipes
     try:
         layers = (read_yaml(parsed.strategy, folder / "strategies", "strategy"),) if parsed.strategy else ()
         kind = task_class.recipe_class
         recipe = load_recipe(kind, parsed.recipe, parsed.overrides, folder / kind.kind, layers)
-        return train(task_class(recipe), parsed.resume, command)
+        with signals_of_a_run():
+            return train(task_class(recipe), parsed.resume, command)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -127,40 +135,27 @@ def train(task: TrainingTask, resume: str | None, command: str) -> int:
     checkpoint = on_main_process(partial(resolve_resume, run_dir, resume)) if resume else None
     if checkpoint is not None:
         keep_rows_per_step(recipe, checkpoint, state.num_processes, state.is_main_process)
+    elif resume == "auto" and (run_dir / RESULT_NAME).is_file():
+        print(f"the run in {run_dir} has finished, and left no checkpoint to go on from", flush=True)
+        return 0
     plan = check_plan(task, arguments)
     # Refused before anything is made, where what it needs is wrong.
     alerts = Alerts.for_run(run_dir, recipe.monitor, state.is_main_process)
-    # Of a run that was killed before its first checkpoint, `auto` takes up the folder.
-    is_known = checkpoint is not None or (resume == "auto" and (run_dir / RECIPE_NAME).is_file())
-    if state.is_main_process:
-        open_run_folder(run_dir, written, resume=is_known)
-        write_json_whole(run_dir / "plan.json", plan.to_dict())
-    rollbacks = read_rollbacks(run_dir) if is_known else []
-    try:
-        task.prepare(run_dir)
-        trainer = build_trainer(task, rollbacks)
-    except UserError:
-        # Nothing is lost, and the corrected recipe may have the folder.
-        alerts.close()
-        if state.is_main_process and not is_known:
-            shutil.rmtree(run_dir)
-        raise
-    assert trainer.model is not None
-    # Counted before training, since sharding changes what a process sees.
-    model = describe_model(trainer.model, task.describe(), plan.step.dtype)
-    status, error = "failed", ""
+    is_known = on_main_process(partial(_claim_folder, run_dir, written, checkpoint, resume, plan))
+    status, error, is_begun = "failed", "", False
     try:
         with run_logging(run_dir, state.process_index):
+            rollbacks = read_rollbacks(run_dir)
+            task.prepare(run_dir)
+            trainer = build_trainer(task, rollbacks)
+            is_begun = True
+            assert trainer.model is not None
+            # Counted before training, since sharding changes what a process sees.
+            model = describe_model(trainer.model, task.describe(), plan.step.dtype)
             if state.is_main_process:
-                logger.info(
-                    "%s: %s parameters (%s trained) on %s; %s",
-                    model["start"],
-                    f"{model['parameters']:,}",
-                    f"{model['trainable_parameters']:,}",
-                    device,
-                    plan.summary(),
-                )
-                logger.info("from %s", f"{checkpoint.name}" if checkpoint else "the beginning")
+                counts = [f"{model[name]:,}" for name in ("parameters", "trainable_parameters")]
+                logger.info("%s: %s parameters (%s trained) on %s", model["start"], *counts, device)
+                logger.info("%s; from %s", plan.summary(), checkpoint.name if checkpoint else "the beginning")
             started = time.monotonic()
             trainer, rollbacks = _train_with_rollbacks(task, trainer, rollbacks, run_dir, checkpoint, plan, alerts)
             training = describe_training(trainer, resumed=checkpoint is not None, seconds=time.monotonic() - started)
@@ -169,16 +164,50 @@ def train(task: TrainingTask, resume: str | None, command: str) -> int:
                 trainer.save_whole_model(run_dir / "model")
                 if state.is_main_process:
                     _evaluate_and_report(task, trainer, run_dir, command, model, training, plan, rollbacks)
+    except KeyboardInterrupt:
+        status = "stopped"
+        raise
     except BaseException as fault:
-        error = f"{type(fault).__name__}: {fault}"
+        status, error = "failed", f"{type(fault).__name__}: {fault}"
+        if isinstance(fault, UserError) and not is_begun and not is_known and state.is_main_process:
+            # Nothing is lost, and the corrected recipe may have the folder.
+            _empty(run_dir)
         raise
     finally:
-        if state.is_main_process:
+        alerts.close()
+        if state.is_main_process and (run_dir / RECIPE_NAME).is_file():
             _leave_report(run_dir, status, error)
     if status == "stopped" and state.is_main_process:
         step = trainer.state.global_step
-        print(f"stopped at step {step}; continue with: {command} --resume{'' if step else ' auto'}", flush=True)
+        is_saved = bool(find_checkpoints(run_dir))
+        print(f"stopped at step {step}; continue with: {command} --resume{'' if is_saved else ' auto'}", flush=True)
     return 0 if status == "finished" else INTERRUPTED
+
+
+def _claim_folder(
+    run_dir: Path, written: dict[str, Any], checkpoint: Path | None, resume: str | None, plan: MemoryPlan
+) -> bool:
+    """Make the run's folder, or take it up; returns whether it holds this run already."""
+    # Of a run that was killed before its first checkpoint, `auto` takes up the folder.
+    is_known = checkpoint is not None or (resume == "auto" and (run_dir / RECIPE_NAME).is_file())
+    open_run_folder(run_dir, written, resume=is_known)
+    if checkpoint is not None and checkpoint.parent.resolve() == run_dir.resolve():
+        supersede_later(checkpoint)
+    write_json_whole(run_dir / "plan.json", plan.to_dict())
+    # The run that goes on has not finished.
+    (run_dir / RESULT_NAME).unlink(missing_ok=True)
+    return is_known
+
+
+def _empty(run_dir: Path) -> None:
+    for path in run_dir.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    # One that was there before may be a mount point or a link.
+    with suppress(OSError):
+        run_dir.rmdir()
 
 
 def _leave_report(run_dir: Path, status: str, error: str) -> None:
@@ -214,7 +243,15 @@ def _train_with_rollbacks(
                 # A scaled loss cannot pass over a step.
                 most = 0 if trainer.args.fp16 else recipe.stability.max_rollbacks
                 _alert(alerts, fault, len(rollbacks) < most)
-                rollbacks = roll_back(fault, rollbacks, checkpoint, most, run_dir, state.is_main_process)
+                rollbacks = on_main_process(partial(roll_back, fault, rollbacks, checkpoint, most, run_dir))
+                if trainer.interrupt.came(trainer.args):
+                    # The state is that of the checkpoint; the data to skip is noted.
+                    trainer.state.global_step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+                    return trainer, rollbacks
+            except OSError as error:
+                if error.errno in _DISK_ERRORS:
+                    raise write_failure(run_dir, error) from error
+                raise
             # Its memory is free before another one is built, and nobody waits for a step.
             monitor.close()
             del trainer
@@ -222,7 +259,6 @@ def _train_with_rollbacks(
             trainer = build_trainer(task, rollbacks)
     finally:
         monitor.close()
-        alerts.close()
 
 
 def _alert(alerts: Alerts, fault: LossFault, goes_on: bool) -> None:

@@ -8,6 +8,7 @@ import yaml
 
 from .checkpoints import find_checkpoints
 from .errors import RunFolderError
+from .monitoring.secrets import secret_values
 from .monitoring.settings import MonitorSection
 from .whole_files import PARTIAL_SUFFIX, write_text_whole
 
@@ -60,7 +61,8 @@ def open_run_folder(output_dir: Path, recipe: dict[str, Any], resume: bool) -> N
         resume: Whether the run continues.
 
     Raises:
-        RunFolderError: If the folder holds another run, something else, or, on resume, a run of another recipe.
+        RunFolderError: If the folder holds another run, something else, or, on resume, a run of another recipe; if it
+            cannot be written; or if the recipe holds the value of a secret environment variable.
     """
     path = output_dir / RECIPE_NAME
     if not resume:
@@ -72,8 +74,18 @@ def open_run_folder(output_dir: Path, recipe: dict[str, Any], resume: bool) -> N
                 f"output_dir must be new or empty; got {output_dir}, which holds {holds}. {remedy} "
                 "output_dir=OTHER_FOLDER, or remove it."
             )
-        output_dir.mkdir(parents=True, exist_ok=True)
-        write_text_whole(path, yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
+        text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+        for name, value in secret_values().items():
+            if value in text:
+                raise RunFolderError(
+                    f"the recipe must hold no secret, for it is written into {RECIPE_NAME}; got the value of the "
+                    f"environment variable {name}. Remove it: what needs it reads the variable."
+                )
+        try:
+            output_dir.mkdir(parents=True, exist_ok=True)
+            write_text_whole(path, text)
+        except OSError as error:
+            raise RunFolderError(f"output_dir must be a folder to write to; got {output_dir}: {error}.") from error
         return
     if not path.is_file():
         raise RunFolderError(

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
-from .callbacks import InterruptCallback, ProgressBarCallback
-from .checkpoints import find_checkpoints, is_write_failure, publish_folder, write_failure
+from .callbacks import EvaluationInterrupted, InterruptCallback, ProgressBarCallback, outlive_signals
+from .checkpoints import find_checkpoints, is_write_failure, publish_folder, remove_checkpoint, write_failure
 from .continuation import Continuation
 from .ema import WeightAverage
 from .kernels import apply_strategy
@@ -116,6 +117,13 @@ class AstroTrainer(Trainer):
             loader.set_sampler(ShuffledFirst(self.shuffled_rows, len(self.train_dataset), self.args.data_seed))
         return loader
 
+    def _get_dataloader(self, *args, **kwargs):
+        loader = super()._get_dataloader(*args, **kwargs)
+        # Accelerate's loader stands around torch's.
+        inner = getattr(loader, "base_dataloader", loader)
+        inner.worker_init_fn = partial(outlive_signals, inner.worker_init_fn)
+        return loader
+
     def create_optimizer(self, model=None):
         """Make the strategy's optimizer; norms and biases have no weight decay."""
         if self.optimizer is None:
@@ -178,7 +186,12 @@ class AstroTrainer(Trainer):
                 self._judge(tr_loss - self._loss_before, grad_norm)
                 if self.average is not None:
                     self.average.update()
-        super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)
+        try:
+            super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)
+        except EvaluationInterrupted:
+            self.control.should_evaluate = False
+            self.control.should_save = self.control.should_training_stop = True
+            super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)
         self._loss_before = tr_loss.clone()
 
     def _judge(self, loss: torch.Tensor, grad_norm) -> None:
@@ -339,7 +352,7 @@ class AstroTrainer(Trainer):
         if limit:
             written = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
             for old in [path for path in find_checkpoints(run_dir) if path.name != written][limit - 1 :]:
-                shutil.rmtree(old)
+                remove_checkpoint(old)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Evaluate a batch; without logits where only the loss of tokens is asked for."""

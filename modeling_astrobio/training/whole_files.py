@@ -15,11 +15,15 @@ PARTIAL_SUFFIX = ".partial"
 def write_text_whole(path: Path, text: str) -> None:
     """Write a text in UTF-8; whoever reads the path finds the old one or the new one, whatever stops the writing."""
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def write_json_whole(path: Path, content: Any) -> None:

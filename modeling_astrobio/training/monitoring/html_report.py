@@ -23,6 +23,7 @@ from modeling_astrobio.training.whole_files import write_text_whole
 from .report_files import Curve, RunFiles, read_run_files
 from .report_plots import Line, Marks, bar_plot, line_plot
 from .report_text import ABSENT, as_text, duration, flat, gib, is_number, moment
+from .secrets import redact
 
 
 __all__ = ["REPORT_NAME", "write_report"]
@@ -77,7 +78,7 @@ def write_report(run_dir: Path, status: str, error: str = "") -> Path:
         source=files.metrics.source,
         plots=_plots(files),
         tables=_tables(files),
-        recipe=files.recipe_text,
+        recipe=redact(files.recipe_text),
         log_tail=files.log_tail,
         notes=files.notes,
         absent=ABSENT,

@@ -141,7 +141,7 @@ def _read_recipe(path: Path, notes: list[str]) -> tuple[dict[str, Any] | None, s
     text = path.read_text(encoding="utf-8", errors="replace")
     try:
         recipe = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         notes.append(f"{path.name} cannot be read ({type(error).__name__}: {error})")
         return None, text
     return (recipe if isinstance(recipe, dict) else None), text

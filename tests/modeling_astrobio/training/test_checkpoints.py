@@ -3,14 +3,17 @@
 import json
 import random
 import shutil
+from pathlib import Path
 
 import pytest
 
+from modeling_astrobio.training import checkpoints
 from modeling_astrobio.training.checkpoints import (
     MANIFEST_NAME,
     find_checkpoints,
     last_good_checkpoint,
     publish_folder,
+    remove_checkpoint,
     resolve_resume,
     verify_checkpoint,
     write_whole,
@@ -248,3 +251,58 @@ def test_checkpoints_of_a_later_step_can_be_left_out(tmp_path):
     flip(tmp_path / "checkpoint-10" / "weights.bin")
     assert last_good_checkpoint(tmp_path, before_step=12) == tmp_path / "checkpoint-5"
     assert last_good_checkpoint(tmp_path, before_step=5) is None
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_checkpoint_written_anew_is_never_lost(tmp_path, monkeypatch, is_killed):
+    """Between the old folder's new name and the new folder's own: an error, or the end of the process."""
+    old = write_checkpoint(tmp_path, 4)
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    (staging / "weights.bin").write_bytes(b"new")
+    rename = Path.rename
+
+    def fail(path, target):
+        if path == staging:
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", fail)
+        if is_killed:
+            patch.setattr(checkpoints, "restore_unpublished", lambda folder: None)
+        with pytest.raises(OSError, match="No space left"):
+            publish_folder(staging, old)
+    assert old.exists() is not is_killed
+    assert resolve_resume(tmp_path, "auto") == old
+    assert verify_checkpoint(old) is None
+
+
+def test_file_that_cannot_be_read_is_damage(tmp_path, monkeypatch):
+    for step in (7, 8):
+        write_checkpoint(tmp_path, step)
+
+    def digest(path):
+        if "checkpoint-8" in str(path):
+            raise OSError(5, "Input/output error")
+        return real(path)
+
+    real = checkpoints._digest
+    monkeypatch.setattr(checkpoints, "_digest", digest)
+    assert "cannot be read ([Errno 5]" in verify_checkpoint(tmp_path / "checkpoint-8")
+    assert resolve_resume(tmp_path, "auto") == tmp_path / "checkpoint-7"
+
+
+def test_checkpoint_that_cannot_be_removed_is_named_and_gone(tmp_path, monkeypatch, caplog):
+    checkpoint = write_checkpoint(tmp_path, 3)
+    remove = shutil.rmtree
+
+    def busy(path, **options):
+        if not options:
+            raise OSError(16, "Device or resource busy")
+        remove(path, **options)
+
+    monkeypatch.setattr(checkpoints.shutil, "rmtree", busy)
+    remove_checkpoint(checkpoint)
+    assert "checkpoint-3 cannot be removed" in caplog.text
+    assert find_checkpoints(tmp_path) == []

@@ -82,12 +82,12 @@ def test_rollbacks_are_kept_in_the_folder_and_end(tmp_path):
     checkpoint = tmp_path / "checkpoint-30"
     found: list[Rollback] = []
     for step in (40, 44):
-        found = roll_back(LossFault(step, "the loss is nan", math.nan), found, checkpoint, 2, tmp_path, True)
+        found = roll_back(LossFault(step, "the loss is nan", math.nan), found, checkpoint, 2, tmp_path)
     assert read_rollbacks(tmp_path) == found
     assert [rollback.step for rollback in found] == [40, 44]
     assert found[0] == Rollback(40, "the loss is nan", "nan", "checkpoint-30")
     with pytest.raises(
         TrainingFault, match=r"step 51: .*max_rollbacks=2, .* 40, 44. The last good state is the begin"
     ):
-        roll_back(LossFault(51, "the loss is 9", 9.0), found, None, 2, tmp_path, True)
+        roll_back(LossFault(51, "the loss is 9", 9.0), found, None, 2, tmp_path)
     assert len(read_rollbacks(tmp_path)) == 2
