@@ -13,7 +13,7 @@ from ..trainer import AstroTrainer
 from .source import Source
 
 
-__all__ = ["build", "prepare"]
+__all__ = ["build", "prepare", "without_dropout"]
 
 
 def prepare(source: Source, folder: Path) -> TrainingTask:
@@ -39,3 +39,13 @@ def build(task: TrainingTask) -> AstroTrainer:
     trainer = task.build_trainer(training_arguments(task.recipe))
     assert isinstance(trainer.model, torch.nn.Module)
     return trainer
+
+
+def without_dropout(model: torch.nn.Module) -> None:
+    """Make a model in training mode compute what it computes in evaluation mode."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)

@@ -59,6 +59,7 @@ def all_checks(task: TrainingTask) -> list[Check]:
         probed["accumulation.equality"],
         Check("learning.loss", "finite and falling loss", check_learning),
         Check("resume.equality", "save, kill -9, resume", check_resume),
+        probed["resume.random_state"],
         Check("trackers.reachable", "trackers", check_reachable),
         Check("disk.checkpoints", "disk for the whole run", check_disk),
         Check("time.to_finish", "time to finish", check_time),

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import secrets
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from .outcome import NotTestable
 from .source import Source
 
 
-__all__ = ["Context"]
+__all__ = ["Context", "child_overrides", "ends_epoch"]
 
 
 _PROBE_MODULE = "modeling_astrobio.training.preflight.probe"
@@ -56,23 +57,27 @@ class Context:
         self.launch = tuple(launch) or (sys.executable,)
         self.steps, self.days = steps, days
         self.selected = tuple(selected)
+        # The step of the child runs that evaluates and saves.
+        self.middle = steps // 2
         self.task: TrainingTask = source.load()
         self.recipe: Recipe = self.task.recipe
         self.environment = _environment_with_canaries()
 
-    @property
-    def middle(self) -> int:
-        """The step of the child runs that evaluates and saves."""
-        return self.steps // 2
-
     @functools.cached_property
     def reference(self) -> RunRecord:
-        """A run of `steps` steps from start to report."""
-        return self._train("reference")
+        """A run of `steps` steps from start to report, with a checkpoint in the middle of an epoch."""
+        run = self._train("reference")
+        if ends_epoch(run.folder / f"checkpoint-{self.middle}"):
+            # The place in the data is then the beginning, which a resumed run would find without looking for it.
+            self.middle += 1
+            shutil.rmtree(run.folder)
+            run = self._train("reference")
+        return run
 
     @functools.cached_property
     def resumed(self) -> RunRecord:
         """The same run, killed after its checkpoint in the middle and continued until its model is written."""
+        assert self.reference.folder.is_dir()  # it says which step is in the middle
         folder = self.folder / "runs" / "resumed"
         middle = folder / f"checkpoint-{self.middle}"
         killed = self._train("resumed", until=middle.is_dir)
@@ -107,20 +112,26 @@ class Context:
 
     def _train(self, name: str, *more: str, until=None) -> RunRecord:
         folder = self.folder / "runs" / name
-        source = self.source.with_overrides(*child_overrides(self.recipe, self.steps), f"output_dir={folder}")
+        source = self.source.with_overrides(*child_overrides(self.recipe, self.steps, self.middle), f"output_dir={folder}")
         log = self.folder / "logs" / f"{name}.log"
         command = [*self.launch, source.script, *source.arguments(), *more]
         status = start_and_wait(command, self.environment, log, until)
         return RunRecord(folder, status, log, self.environment)
 
 
-def child_overrides(recipe: Recipe, steps: int) -> list[str]:
+def ends_epoch(checkpoint: Path) -> bool:
+    """Return whether a checkpoint was written after the last step of an epoch."""
+    state = checkpoint / "trainer_state.json"
+    return state.is_file() and float(json.loads(state.read_text(encoding="utf-8"))["epoch"]).is_integer()
+
+
+def child_overrides(recipe: Recipe, steps: int, middle: int) -> list[str]:
     """Return what makes a recipe a short run that logs every step, and evaluates and saves in the middle."""
     training = recipe.training
     changes: dict[str, Any] = {
         "max_steps": steps,
         "save_strategy": "steps",
-        "save_steps": steps // 2,
+        "save_steps": middle,
         "save_total_limit": 2,
         "logging_strategy": "steps",
         "logging_steps": 1,
@@ -128,7 +139,7 @@ def child_overrides(recipe: Recipe, steps: int) -> list[str]:
         "report_to": "none",
     }
     if training["eval_strategy"] != "no":
-        changes |= {"eval_strategy": "steps", "eval_steps": steps // 2}
+        changes |= {"eval_strategy": "steps", "eval_steps": middle}
     if training["warmup_steps"] >= 1:
         # The rate would not come to its height otherwise.
         changes["warmup_steps"] = min(int(training["warmup_steps"]), steps // 10)

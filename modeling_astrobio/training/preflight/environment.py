@@ -19,7 +19,7 @@ from torch import nn
 
 from ..hardware import describe_hardware, package_versions
 from ..monitoring.settings import WEBHOOK_VARIABLE
-from ..optimizer_specs import OPTIMIZERS
+from ..optimizer_specs import OPTIMIZERS, state_tensors
 from ..optimizers import build_optimizer
 from ..strategy import Strategy
 from ..task import TrainingTask
@@ -101,6 +101,8 @@ def _optimizer_step(name: str, device: torch.device) -> str:
         for _ in range(3):
             weight.grad = torch.randn(64, 256, generator=generator).to(device)
             optimizer.step()
+        if "8bit" in each and torch.uint8 not in {tensor.dtype for _, _, tensor in state_tensors(optimizer)}:
+            raise RuntimeError(f"{each} keeps no 8-bit state")
         moved[each] = weight.detach() - before
     apart = float((moved[name] - moved["adamw"]).norm() / moved["adamw"].norm())
     if not apart <= _MOST_OFF:

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from ..llm_data import IGNORE_INDEX
 from ..trainer import AstroTrainer
+from .building import without_dropout
 from .outcome import ModelCheck, NotTestable, Outcome, failed, passed
 
 
@@ -107,8 +109,12 @@ def check_vocabulary(task: Any, trainer: AstroTrainer) -> Outcome:
 
 @torch.no_grad()
 def check_causality(task: Any, trainer: AstroTrainer) -> Outcome:
-    """Changing the tokens after a place changes no logit up to it, and no logit of another document in its row."""
-    model = _model(trainer).eval()
+    """Changing the tokens after a place changes no logit up to it, and no logit of another document in its row.
+
+    Both as in training and as in evaluation.
+    """
+    model = _model(trainer)
+    without_dropout(model)
     length = min(task.recipe.data.sequence_length, _LONGEST_ROW)
     size = model.get_input_embeddings().weight.shape[0]
     device = _device(trainer, model)
@@ -129,17 +135,22 @@ def check_causality(task: Any, trainer: AstroTrainer) -> Outcome:
         changed = torch.where(whole >= first, others, tokens)
         leaks["in the document after"] = _leak(model, tokens, changed, positions, whole[0] < first)
     worst = max(leaks, key=lambda name: leaks[name])
+    model.eval()
     text = f"logits that must not change do so by at most {leaks[worst]:.1e} of those that may (allowed {least:g})"
     evidence = {"leaks": leaks, "allowed": least, "row_length": length}
     if not all(leak <= least for leak in leaks.values()):
         return failed(f"the future or another document is seen: {text}, for tokens changed {worst}", **evidence)
-    return passed(f"{text}; {len(leaks)} changes of rows of {length} tokens", **evidence)
+    return passed(f"{text}; {len(leaks)} changes of rows of {length} tokens, in training and evaluation", **evidence)
 
 
 @torch.no_grad()
 def check_labels(task: Any, trainer: AstroTrainer) -> Outcome:
-    """The loss is that of the next token: of logits before a place against the label at it, computed here naively."""
+    """The loss of training is that of the next token: of logits before a place against the label at it.
+
+    The naive one is computed here, from the logits of evaluation.
+    """
     model = _model(trainer).eval()
+    without_dropout(model)
     rows = list(itertools.islice(iter(_rows(trainer.train_dataset)), 2))
     batch = {name: value.to(_device(trainer, model)) for name, value in trainer.data_collator(rows).items()}
     labels, tokens = batch.pop("labels"), batch["input_ids"]
@@ -152,7 +163,10 @@ def check_labels(task: Any, trainer: AstroTrainer) -> Outcome:
     logits = model(**batch).logits
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     scores = F.log_softmax(logits, dim=-1)
-    places = ((labels != IGNORE_INDEX) & (torch.arange(labels.shape[1], device=labels.device) >= 2)).nonzero()
+    # Not at the ends: a label that is shifted wrongly is still in its row.
+    inner = torch.zeros_like(labels, dtype=torch.bool)
+    inner[:, 2:-1] = True
+    places = ((labels != IGNORE_INDEX) & inner).nonzero()
     if not len(places):
         raise NotTestable("the first rows of the data have no token to learn")
     chosen = places[torch.linspace(0, len(places) - 1, min(_LABELS_TRIED, len(places))).long()]
@@ -160,12 +174,13 @@ def check_labels(task: Any, trainer: AstroTrainer) -> Outcome:
     for row, place in chosen.tolist():
         single = torch.full_like(labels, IGNORE_INDEX)
         single[row, place] = labels[row, place]
-        loss = float(model(**batch, labels=single).loss)
+        loss = _training_loss(trainer, {**batch, "labels": single})
         for shift, found in errors.items():
             naive = -float(scores[row, place - shift, labels[row, place]])
-            found.append(abs(loss - naive) / max(abs(naive), 1e-6))
+            apart = abs(loss - naive) / max(abs(naive), 1e-6)
+            found.append(apart if math.isfinite(apart) else math.inf)
     worst = {shift: max(found) for shift, found in errors.items()}
-    every = float(model(**batch, labels=labels).loss)
+    every = _training_loss(trainer, {**batch, "labels": labels})
     naive = float(F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORE_INDEX))
     whole = abs(every - naive) / abs(naive)
     least = _MOST_LOSS[_precision(model)]
@@ -201,13 +216,35 @@ LLM_CHECKS = {
 def _leak(
     model: nn.Module, tokens: torch.Tensor, changed: torch.Tensor, positions: torch.Tensor, kept: torch.Tensor
 ) -> float:
-    """Return the largest change of logits at the places kept, as a share of the largest at the others."""
-    before, after = (model(input_ids=ids, position_ids=positions).logits.float() for ids in (tokens, changed))
-    change = (before - after).abs().amax(-1)[0]
-    reference = float(change[~kept].max())
-    if not reference > 0:
-        raise NotTestable("the logits do not depend on the tokens")
-    return float(change[kept].max()) / reference
+    """Return the largest change of logits at the places kept, as a share of the largest at the others.
+
+    The worse of training and evaluation.
+    """
+    leaks = []
+    for is_training in (True, False):
+        model.train(is_training)
+        before, after = (model(input_ids=ids, position_ids=positions).logits.float() for ids in (tokens, changed))
+        change = (before - after).abs().amax(-1)[0]
+        reference = float(change[~kept].max())
+        if not reference > 0:
+            raise NotTestable("the logits do not depend on the tokens")
+        leaks.append(float(change[kept].max()) / reference)
+    # A leak that is no number is one.
+    return next((leak for leak in leaks if math.isnan(leak)), max(leaks))
+
+
+def _training_loss(trainer: AstroTrainer, batch: dict[str, torch.Tensor]) -> float:
+    """Return the mean loss of a batch as a training step computes it, without terms that are added to it."""
+    model = _model(trainer)
+    # Each process has the same batch here, and its part is made that of a mean over all.
+    items = int((batch["labels"][:, 1:] != IGNORE_INDEX).sum()) * trainer.accelerator.num_processes
+    terms, trainer.loss_terms = trainer.loss_terms, ()
+    model.train()
+    try:
+        return float(trainer.compute_loss(model, batch, num_items_in_batch=torch.tensor(items, device=batch["labels"].device)))
+    finally:
+        model.eval()
+        trainer.loss_terms = terms
 
 
 def _model(trainer: AstroTrainer) -> Any:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from typing import Any
 
 import torch
+from torch import nn
 from torch.distributed.tensor import DTensor
 
 from ..optimizer_specs import OPTIMIZERS, OptimizerSpec, measure_state_bytes, state_tensors
@@ -18,14 +19,17 @@ __all__ = ["check_optimizer_state"]
 
 # Beside the averages: counters, and the scales and code books of 8-bit ones, which stay in float32.
 _NO_AVERAGES = ("step", "qmap", "absmax", "scale", "qmap1", "qmap2", "absmax1", "absmax2")
+# Of a parameter: the libraries keep smaller ones in 32 bits.
+_FEWEST_VALUES = 4096
 
 
-def check_optimizer_state(trainer: AstroTrainer, strategy: Strategy) -> Outcome:
+def check_optimizer_state(trainer: AstroTrainer, strategy: Strategy, asked: str) -> Outcome:
     """Compare dtypes and bytes, which must be equal.
 
     Args:
         trainer: After a step.
-        strategy: That of the recipe, whatever the trainer was given.
+        strategy: That of the plan, whatever the trainer was given.
+        asked: Name of the optimizer as the recipe has it.
     """
     if strategy.sharding == "zero3":
         raise NotTestable("DeepSpeed keeps the state in partitions of its own")
@@ -45,7 +49,7 @@ def check_optimizer_state(trainer: AstroTrainer, strategy: Strategy) -> Outcome:
     found = _dtypes_of_averages(optimizer)
     names = {"planned": sorted(map(_name, dtypes)), "found": sorted(map(_name, found))}
     evidence = {
-        "optimizer": strategy.optimizer,
+        "optimizer": asked,
         "class": type(optimizer).__name__,
         "planned_bytes": planned,
         "measured_bytes": measured,
@@ -53,13 +57,29 @@ def check_optimizer_state(trainer: AstroTrainer, strategy: Strategy) -> Outcome:
         "measured_values_by_dtype": {_name(dtype): count for dtype, count in found.items()},
     }
     text = (
-        f"strategy.optimizer={strategy.optimizer} keeps {measured:,} bytes of {planned:,} planned, averages in "
+        f"strategy.optimizer={asked} keeps {measured:,} bytes of {planned:,} planned, averages in "
         f"{', '.join(names['found']) or 'nothing'} of {', '.join(names['planned'])} planned "
         f"({type(optimizer).__name__})"
     )
+    others = {strategy.optimizer, trainer.strategy.optimizer} - {asked}
+    if others:
+        return failed(f"{text}; {', '.join(sorted(others))} was planned or trained with", **evidence)
+    # The plan and the optimizer come from one table: what 8 bits must mean is said here again.
+    is_narrow = torch.uint8 in found
+    if "8bit" in asked and not is_narrow and _has_weights_for_8_bits(model):
+        return failed(f"{text}; nothing is kept in 8 bits", **evidence)
     if measured != planned or names["planned"] != names["found"]:
         return failed(text, **evidence)
     return passed(text, **evidence)
+
+
+def _has_weights_for_8_bits(model: nn.Module) -> bool:
+    """Return whether a trained weight is large enough, and none of an embedding, which may keep 32 bits."""
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    return any(
+        parameter.requires_grad and id(parameter) not in embeddings and _own_shape(parameter).numel() >= _FEWEST_VALUES
+        for parameter in model.parameters()
+    )
 
 
 def _average_dtype(spec: OptimizerSpec, shape: torch.Size, dtype: torch.dtype, is_embedding: bool) -> torch.dtype:

@@ -32,6 +32,7 @@ from .environment import LIBRARIES, check_library
 from .memory import PROBE_STEPS, can_measure, judge_memory, run_probe_steps
 from .optimizer_state import check_optimizer_state
 from .outcome import FAIL, PASS, NotTestable, Outcome, failed, guarded, not_tested, passed
+from .resume import check_random_state
 from .source import Source
 from .throughput import judge_throughput, measure_loader
 
@@ -51,12 +52,13 @@ PROBE_CHECKS = {
     "data.throughput": "data is fast enough",
     "memory.measured": "memory as planned",
     "optimizer.state": "optimizer state as planned",
+    "resume.random_state": "random numbers restored",
     "accumulation.equality": "accumulation equality",
 }
 """Name and title of the checks made here, beside those that only a kind of model has."""
 
 # What needs the facts that these passes find.
-_NEEDS_STEPS = {"data.throughput", "memory.measured", "optimizer.state", "time.to_finish", "disk.checkpoints"}
+_NEEDS_STEPS = {"data.throughput", "memory.measured", "optimizer.state", "resume.random_state", "time.to_finish", "disk.checkpoints"}
 _NEEDS_LENGTH = {"data.throughput", "time.to_finish", "disk.checkpoints", "model.builds"}
 _GIB = 2**30
 
@@ -229,11 +231,18 @@ class Probe:
             if not trained:
                 raise NotTestable("no step could be made")
             assert self.plan is not None
-            return check_optimizer_state(trained[0], self.plan.step.strategy)
+            asked = self.source.load().recipe.strategy.optimizer
+            return check_optimizer_state(trained[0], self.plan.step.strategy, asked)
+
+        def random_state() -> Outcome:
+            if not trained:
+                raise NotTestable("no step could be made")
+            return check_random_state(trained[0], self.folder / "second" / f"checkpoint-{PROBE_STEPS}")
 
         self._check("memory.measured", measure, always=True, on=self.base)
         self._check("data.throughput", throughput, on=self.base)
         self._check("optimizer.state", state, on=self.base)
+        self._check("resume.random_state", random_state, on=self.base)
         trained.clear()
         _free()
 

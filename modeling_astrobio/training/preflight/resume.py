@@ -4,19 +4,24 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
+from transformers import set_seed
 
+from ..random_state import RandomState
+from ..trainer import AstroTrainer
 from .child_runs import RunRecord
 from .context import Context
 from .outcome import NotTestable, Outcome, failed, passed
 
 
-__all__ = ["check_resume", "compare_runs"]
+__all__ = ["check_random_state", "check_resume", "compare_runs"]
 
 
 # Relative, on a GPU, where sums over rows with the same token come in any order: losses, norms of gradients, weights.
 _ON_A_GPU = {"loss": 1e-3, "eval_loss": 1e-3, "grad_norm": 5e-2, "weights": 1e-3}
+_OTHER_SEED = 987
 _TIMES = ("_runtime", "_per_second")
 
 
@@ -36,6 +41,34 @@ def check_resume(context: Context) -> Outcome:
     return Outcome(
         outcome.status, f"killed (SIGKILL) after step {context.middle} and resumed: {outcome.text}", outcome.evidence
     )
+
+
+def check_random_state(trainer: AstroTrainer, checkpoint: Path) -> Outcome:
+    """Let the trainer restore the random numbers of a checkpoint after others were drawn.
+
+    A run without dropout draws none that its losses would show.
+    """
+    name = f"rng_state_{trainer.args.process_index}.pth" if trainer.args.world_size > 1 else "rng_state.pth"
+    if not (checkpoint / name).is_file():
+        return failed(f"{checkpoint.name} has no {name}")
+    # A checkpoint of this very process.
+    saved = torch.load(checkpoint / name, weights_only=False)
+    set_seed(_OTHER_SEED)
+    trainer._load_rng_state(str(checkpoint))
+    now = RandomState.now()
+    equal = {
+        "Python": now.python == saved["python"],
+        "NumPy": all(np.array_equal(one, other) for one, other in zip(now.numpy, saved["numpy"], strict=True)),
+        "torch": torch.equal(now.cpu, saved["cpu"]),
+    }
+    if now.cuda and "cuda" in saved:
+        cuda = saved["cuda"] if isinstance(saved["cuda"], list) else [saved["cuda"]]
+        present = now.cuda if len(cuda) == len(now.cuda) else [torch.cuda.get_rng_state()]
+        equal["CUDA"] = all(torch.equal(one, other.cpu()) for one, other in zip(present, cuda, strict=True))
+    wrong = [library for library, is_equal in equal.items() if not is_equal]
+    if wrong:
+        return failed(f"random numbers of {', '.join(wrong)} are not those of the checkpoint", equal=equal)
+    return passed(f"random numbers of {', '.join(equal)} are those of the checkpoint", equal=equal)
 
 
 def compare_runs(reference: RunRecord, resumed: RunRecord, *, exact: bool) -> Outcome:

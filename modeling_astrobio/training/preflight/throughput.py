@@ -13,6 +13,8 @@ __all__ = ["judge_throughput", "measure_loader"]
 
 # The loader must have this much in hand, since it works beside the steps and not before them.
 _LEAST_RATIO = 1.25
+# Without workers the steps wait for it: at most for a fifth of their time.
+_LEAST_RATIO_ALONE = 5.0
 # Enough to know the rate of a loader that is slow, and of one that is fast.
 _LEAST_BATCHES, _MOST_BATCHES = 20, 200
 _SECONDS, _MOST_SECONDS = 5.0, 60.0
@@ -48,9 +50,10 @@ def judge_throughput(loader: dict[str, Any], step_seconds: float, accumulation: 
     """
     eaten = accumulation / step_seconds
     ratio = loader["batches_per_second"] / eaten
+    least = _LEAST_RATIO if loader["workers"] else _LEAST_RATIO_ALONE
     text = (
         f"the loader gives {loader['batches_per_second'] * items:,.0f} {item}s/s with {loader['workers']} workers, a "
-        f"process trains {eaten * items:,.0f}: {ratio:.2f} times as much, {_LEAST_RATIO:g} are needed"
+        f"process trains {eaten * items:,.0f}: {ratio:.2f} times as much, {least:g} are needed"
     )
     evidence = {
         **loader,
@@ -58,6 +61,6 @@ def judge_throughput(loader: dict[str, Any], step_seconds: float, accumulation: 
         f"{item}s_per_second_of_steps": eaten * items,
         "ratio": ratio,
     }
-    if ratio < _LEAST_RATIO:
+    if ratio < least:
         return failed(f"{text}. Set training.dataloader_num_workers, or store the rows as they are used", **evidence)
     return passed(text, **evidence)

@@ -72,10 +72,12 @@ def test_parameters_are_judged_where_they_stay():
     assert judge_memory(plan(1000 * MIB, 0, parameter_offload=True), measured).status == PASS
 
 
-@pytest.mark.parametrize(("rate", "status"), [(5.1, PASS), (4.9, FAIL)])
-def test_loader_needs_a_quarter_more_than_is_eaten(rate, status):
+@pytest.mark.parametrize(
+    ("rate", "workers", "status"), [(5.1, 2, PASS), (4.9, 2, FAIL), (20.1, 0, PASS), (19.9, 0, FAIL)]
+)
+def test_loader_needs_a_quarter_more_than_is_eaten_or_five_times_as_much_alone(rate, workers, status):
     """Two micro-batches in half a second are four in a second."""
-    loader = {"batches": 20, "seconds": 20 / rate, "workers": 2, "batches_per_second": rate}
+    loader = {"batches": 20, "seconds": 20 / rate, "workers": workers, "batches_per_second": rate}
     outcome = judge_throughput(loader, 0.5, 2, 37, "token")
     assert outcome.status == status
     assert outcome.evidence["tokens_per_second_of_steps"] == pytest.approx(4 * 37)
@@ -88,6 +90,20 @@ def test_installed_libraries_are_used(name):
     outcome = check_library(name, task(), CPU)
     assert outcome.status == PASS
     assert "three 8-bit steps" in outcome.text
+
+
+def test_a_library_without_8_bits_fails(monkeypatch):
+    monkeypatch.setattr(
+        environment,
+        "build_optimizer",
+        lambda strategy, groups, *, learning_rate, betas, eps, weight_decay: torch.optim.AdamW(
+            groups, lr=learning_rate, betas=betas, eps=eps, weight_decay=weight_decay
+        ),
+    )
+    pytest.importorskip("bitsandbytes", reason="needs bitsandbytes")
+    outcome = guarded(lambda: check_library("bitsandbytes", task(), CPU))
+    assert outcome.status == FAIL
+    assert "adamw_bnb_8bit keeps no 8-bit state" in outcome.text
 
 
 def test_a_library_that_computes_wrongly_fails(monkeypatch):
