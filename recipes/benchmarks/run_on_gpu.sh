@@ -8,4 +8,5 @@ python recipes/benchmarks/measure_strategies.py --device cuda || status=1
 python recipes/benchmarks/plan_against_measured.py --device cuda || status=1
 python recipes/benchmarks/compare_with_llama.py --device cuda --shapes 1b 13b || status=1
 python recipes/benchmarks/compare_attention.py --device cuda --shape 1b || status=1
+python recipes/preflight.py nano --launch "accelerate launch --config_file recipes/hardware/one_gpu.yaml" || status=1
 exit "$status"

@@ -12,7 +12,7 @@ import yaml
 from recipe_runs import ROOT, SCRIPT, load_script, small_arguments
 
 from modeling_astrobio.training.preflight.child_runs import RunRecord
-from modeling_astrobio.training.preflight.context import Context, child_overrides
+from modeling_astrobio.training.preflight.context import Context, child_overrides, ends_epoch
 from modeling_astrobio.training.preflight.credentials import check_recipe_for_secrets
 from modeling_astrobio.training.preflight.learning import judge_learning
 from modeling_astrobio.training.preflight.outcome import FAIL, NOT_TESTED, PASS
@@ -105,11 +105,11 @@ def probe(tmp_path, arguments, *names, script=SCRIPT):
     return found
 
 
-def train(tmp_path, arguments, name, *more, script=SCRIPT, steps=20) -> RunRecord:
+def train(tmp_path, arguments, name, *more, script=SCRIPT, steps=20, middle=None) -> RunRecord:
     """A run of some steps in this process, as a child run is made."""
     task = Source(str(script), arguments[0], tuple(arguments[1:])).load()
     out = tmp_path / name
-    overrides = [*arguments, *child_overrides(task.recipe, steps), f"output_dir={out}"]
+    overrides = [*arguments, *child_overrides(task.recipe, steps, middle or steps // 2), f"output_dir={out}"]
     status = load_script(script).main([*overrides, *more])
     return RunRecord(out, status, tmp_path / f"{name}.log", dict(os.environ))
 
@@ -139,6 +139,7 @@ def test_healthy_recipe_passes_all_checks_of_its_trainer(tmp_path, arguments):
         "model.labels",
         "memory.measured",
         "optimizer.state",
+        "resume.random_state",
         "accumulation.equality",
     )
     found = probe(tmp_path, arguments, *names)
@@ -344,6 +345,36 @@ def test_defect_broken_resume(tmp_path, arguments, script, reference, name, monk
         assert where in found.text
 
 
+def test_reference_saves_in_the_middle_of_an_epoch(tmp_path, arguments, folder):
+    """15 rows are an epoch of 5 steps, at whose ends a wrong place in the data is not seen."""
+    data = tmp_path / "data"
+    shutil.copytree(folder / "data", data)
+    lines = (data / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (data / "train.jsonl").write_text("".join(sorted(lines, key=len)[:15]), encoding="utf-8")
+
+    def trained(middle):
+        chosen = [*arguments, f"data.dataset_name={data}", "data.pack=false", "data.sequence_length=128"]
+        return train(tmp_path / str(middle), chosen, "reference", steps=10, middle=middle)
+
+    assert ends_epoch(trained(5).folder / "checkpoint-5")
+    context = context_of(tmp_path, arguments)
+    context.middle = 5
+    context._train = lambda name: trained(context.middle)
+    run = context.reference
+    assert context.middle == 6
+    assert not ends_epoch(run.folder / "checkpoint-6")
+    assert {path.name for path in run.checkpoints()} == {"checkpoint-6", "checkpoint-10"}
+
+
+def test_defect_random_numbers_not_restored(tmp_path, arguments, script):
+    """Without dropout no loss shows it."""
+    wrong = script(trainer="def _load_rng_state(self, checkpoint):\n    pass")
+    for path, status in ((SCRIPT, PASS), (wrong, FAIL)):
+        found = probe(tmp_path, arguments, "resume.random_state", script=path)["resume.random_state"]
+        assert found.status == status, found.text
+        assert "random numbers of Python, NumPy, torch are" in found.text
+
+
 def test_weights_that_differ_alone_are_found(tmp_path, reference):
     from safetensors.torch import load_file, save_file
 
@@ -398,7 +429,6 @@ def test_defect_credentials_in_the_recipe(tmp_path, arguments, monkeypatch):
     token = "hf_" + "aB3" * 11
     for override, where in (
         (f"training.run_name={token}", "a token of Hugging Face at training.run_name"),
-        ("training.hub_token=0123456789abcdef0123", "a long value at training.hub_token"),
         ("data.dataset_config=https://me:geheim@example.org/x", "a user and password in a URL at data.dataset_config"),
     ):
         found = check_recipe_for_secrets(context_of(tmp_path, [*arguments, override]))
@@ -410,11 +440,44 @@ def test_defect_credentials_in_the_recipe(tmp_path, arguments, monkeypatch):
     assert "the value of MY_OWN_API_KEY at training.run_name" in found.text
 
 
+def test_defect_credentials_in_the_recipes_comments(tmp_path, arguments):
+    """Of a file, and a key without a name; a commit is none."""
+    path = tmp_path / "own.yaml"
+    tiny = (ROOT / "recipes" / "llm" / "tiny.yaml").read_text(encoding="utf-8")
+    hexadecimal = "0123456789" * 4
+    path.write_text(f"{tiny}\n# {hexadecimal}\n", encoding="utf-8")
+    found = check_recipe_for_secrets(context_of(tmp_path, [str(path), *arguments[1:]]))
+    assert found.status == FAIL
+    assert "a key of Weights & Biases in own.yaml" in found.text
+    path.write_text(f"{tiny}\n# commit {hexadecimal}\n", encoding="utf-8")
+    assert check_recipe_for_secrets(context_of(tmp_path, [str(path), *arguments[1:]])).status == PASS
+
+
+def test_a_credential_on_the_command_line_is_not_written(tmp_path, arguments, capsys):
+    token, out = "hf_" + "aB3" * 11, tmp_path / "out"
+    command = [*arguments, f"training.run_name={token}", "--out", str(out), "--only", "credentials.recipe"]
+    assert preflight.main(command) == 1
+    said = capsys.readouterr()
+    for text in (said.out, said.err, *(path.read_text(encoding="utf-8") for path in out.glob("preflight.*"))):
+        assert token not in text
+    assert "training.run_name=***" in said.out
+
+
+def test_a_folder_that_cannot_be_written_ends_with_2(tmp_path, arguments, capsys):
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    for out in (tmp_path / "file" / "x", "/proc/nope"):
+        assert preflight.main([*arguments, "--out", str(out), "--only", "credentials.recipe"]) == 2
+        assert "error: --out must be a folder that can be written" in capsys.readouterr().err
+
+
 def test_defect_absent_tracker(tmp_path, arguments, monkeypatch):
     assert check_with_reason(context_of(tmp_path, arguments)).endswith("names no tracker")
     found = check_reachable(context_of(tmp_path, [*arguments, "training.report_to=[neptune]"]))
     assert found.status == FAIL
     assert "not installed: neptune" in found.text
+    found = check_reachable(context_of(tmp_path, [*arguments, "training.report_to=[tensorbord]"]))
+    assert found.status == FAIL
+    assert "unknown: tensorbord. Did you mean tensorboard?" in found.text
 
 
 @pytest.mark.slow
@@ -712,6 +775,8 @@ def test_cheap_checks_write_table_and_signoff(tmp_path, arguments, capsys):
         assert f"SHA-256 {report['recipe_sha256']}" in text
         assert "--resume auto`" in text
         assert "MODELING_ASTROBIO_WEBHOOK" in text
+    assert report["complete"] is False
+    assert "## Sign-off\n\n- [ ] NOT RUN, and nothing is known of: environment.bitsandbytes, " in markdown
     assert markdown.rstrip().splitlines()[-1].startswith("- [ ] Confirmed by")
     # A second one in the same folder takes the place of the first.
     assert preflight.main([*arguments, "--out", str(out), "--only", "environment.versions"]) == 0

@@ -127,11 +127,13 @@ def _train(source: Source, folder: Path, rows: int, accumulation: int) -> _Trace
     task = prepare(source.with_overrides("schedule=constant", *overrides, f"output_dir={out}"), folder)
     trainer = build(task)
     # Random numbers are drawn for a micro-batch, so that no two sizes of it have the same.
+    assert trainer.model is not None
     without_dropout(trainer.model)
-    if hasattr(trainer.train_dataset, "select") and trainer.args.world_size == 1:
+    data: Any = trainer.train_dataset
+    if hasattr(data, "select") and trainer.args.world_size == 1:
         # One row short of two windows: the second one is closed by the end of the epoch.
-        kept = itertools.islice(_rows_to_learn(trainer.train_dataset), 2 * rows * accumulation - 1)
-        trainer.train_dataset = trainer.train_dataset.select(list(kept))
+        kept = itertools.islice(_rows_to_learn(data), 2 * rows * accumulation - 1)
+        trainer.train_dataset = data.select(list(kept))
     norms = _Norms(trainer)
     trainer.add_callback(norms)
     trainer.train()

@@ -1,7 +1,10 @@
 """Training runs in processes of their own, started as a user starts them, and what they leave."""
 
+import ctypes
 import json
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +22,8 @@ __all__ = ["RunRecord", "start_and_wait"]
 
 _POLL_SECONDS = 0.005
 _TAIL_CHARACTERS = 400
+# Of <linux/prctl.h>.
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,12 @@ def start_and_wait(
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         process = subprocess.Popen(
-            list(command), env=dict(environment), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            list(command),
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
         try:
             while process.poll() is None:
@@ -100,6 +110,11 @@ def start_and_wait(
             _kill_family(process)
             raise
     return process.returncode
+
+
+def _end_with_parent() -> None:
+    """Get SIGKILL when this process ends, even if it is killed: nothing would wait for a training left behind."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _kill_family(process: subprocess.Popen) -> None:

@@ -112,7 +112,9 @@ class Context:
 
     def _train(self, name: str, *more: str, until=None) -> RunRecord:
         folder = self.folder / "runs" / name
-        source = self.source.with_overrides(*child_overrides(self.recipe, self.steps, self.middle), f"output_dir={folder}")
+        source = self.source.with_overrides(
+            *child_overrides(self.recipe, self.steps, self.middle), f"output_dir={folder}"
+        )
         log = self.folder / "logs" / f"{name}.log"
         command = [*self.launch, source.script, *source.arguments(), *more]
         status = start_and_wait(command, self.environment, log, until)

@@ -2,6 +2,7 @@
 
 import functools
 import shutil
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,7 +61,11 @@ def run_preflight(
             report.write(out)
         report.is_finished = True
     finally:
-        report.signoff = signoff_items(context, report.lines)
+        made = {line.name for line in report.lines}
+        missing = [check.name for check in all_checks(context.task) if check.name not in made]
+        report.is_complete = not missing
+        stopped = [] if report.is_finished else ["The preflight was stopped before its end, and is run again."]
+        report.signoff = [*stopped, *signoff_items(context, report.lines, missing)]
         report.write(out)
     if not report.count(FAIL):
         # What the child runs wrote is as large as two runs; their logs stay.
@@ -71,8 +76,19 @@ def run_preflight(
 
 def _claim(out: Path) -> None:
     """Make the folder, without what an earlier preflight left in it."""
+    try:
+        _make_empty(out)
+    except OSError as error:
+        raise RunFolderError(
+            f"--out must be a folder that can be written; got {out} ({error.strerror}). Name another folder."
+        ) from error
+
+
+def _make_empty(out: Path) -> None:
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / JSON_NAME).is_file())):
         raise RunFolderError(f"--out must be new, empty, or of an earlier preflight; got {out}. Name another folder.")
     for name in ("runs", "logs"):
         shutil.rmtree(out / name, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=out):
+        pass

@@ -102,7 +102,7 @@ def check_vocabulary(task: Any, trainer: AstroTrainer) -> Outcome:
     sizes = ", ".join(f"{name} {size:,}" for name, size in rows.items())
     return passed(
         f"{len(tokenizer):,} tokens, {sizes} rows; of {total:,} tokens of data the highest is {highest}, "
-        f"{unknown:.1%} unknown; special tokens agree",
+        f"{unknown:.1%} unknown; special tokens agree; {max(rows.values()) - len(tokenizer):,} rows are of no token",
         **evidence,
     )
 
@@ -241,7 +241,9 @@ def _training_loss(trainer: AstroTrainer, batch: dict[str, torch.Tensor]) -> flo
     terms, trainer.loss_terms = trainer.loss_terms, ()
     model.train()
     try:
-        return float(trainer.compute_loss(model, batch, num_items_in_batch=torch.tensor(items, device=batch["labels"].device)))
+        return float(
+            trainer.compute_loss(model, batch, num_items_in_batch=torch.tensor(items, device=batch["labels"].device))
+        )
     finally:
         model.eval()
         trainer.loss_terms = terms

@@ -58,7 +58,14 @@ PROBE_CHECKS = {
 """Name and title of the checks made here, beside those that only a kind of model has."""
 
 # What needs the facts that these passes find.
-_NEEDS_STEPS = {"data.throughput", "memory.measured", "optimizer.state", "resume.random_state", "time.to_finish", "disk.checkpoints"}
+_NEEDS_STEPS = {
+    "data.throughput",
+    "memory.measured",
+    "optimizer.state",
+    "resume.random_state",
+    "time.to_finish",
+    "disk.checkpoints",
+}
 _NEEDS_LENGTH = {"data.throughput", "time.to_finish", "disk.checkpoints", "model.builds"}
 _GIB = 2**30
 

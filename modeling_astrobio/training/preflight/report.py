@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ..hardware import describe_hardware, package_versions
-from ..monitoring.secrets import redact
+from ..monitoring.secrets import redact as redact_values
 from ..whole_files import write_json_whole, write_text_whole
+from .credentials import hide_credentials
 from .outcome import FAIL, NOT_TESTED, PASS, Outcome
 
 
@@ -47,7 +48,8 @@ class Report:
         digest: SHA-256 of the resolved recipe.
         lines: Of the table.
         signoff: Items that a person confirms before the start.
-        is_finished: Whether all checks were made.
+        is_finished: Whether all checks that were asked for were made.
+        is_complete: Whether those are all that there are.
     """
 
     command: str
@@ -55,6 +57,7 @@ class Report:
     lines: list[Line] = field(default_factory=list)
     signoff: Sequence[str] = ()
     is_finished: bool = False
+    is_complete: bool = False
 
     def count(self, status: str) -> int:
         """Return the number of lines with a status."""
@@ -81,6 +84,7 @@ class Report:
         return {
             "status": self.status,
             "finished": self.is_finished,
+            "complete": self.is_complete,
             "counts": {status: self.count(status) for status in (PASS, FAIL, NOT_TESTED)},
             "command": self.command,
             "recipe_sha256": self.digest,
@@ -138,3 +142,8 @@ def _without_secrets(value: Any) -> Any:
     if isinstance(value, str):
         return redact(value)
     return value if isinstance(value, int | float | bool | None) else redact(str(value))
+
+
+def redact(text: str) -> str:
+    """Replace secrets of this process and what has the form of a credential, wherever it comes from."""
+    return hide_credentials(redact_values(text))

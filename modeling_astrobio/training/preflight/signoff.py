@@ -19,10 +19,11 @@ _GIB = 2**30
 _LONGEST = 160  # characters of a reason
 
 
-def signoff_items(context: Context, lines: Sequence[Line]) -> list[str]:
+def signoff_items(context: Context, lines: Sequence[Line], missing: Sequence[str]) -> list[str]:
     """Return the items, those that stand against a start first."""
     found = {line.name: line.outcome for line in lines}
-    items = [
+    items = [f"NOT RUN, and nothing is known of: {', '.join(missing)}."] if missing else []
+    items += [
         f"FAIL `{line.name}` is mended, and the preflight was run again: {_short(line)}"
         for line in lines
         if line.outcome.status == FAIL

@@ -1,8 +1,10 @@
 """Every tracker that the run reports to, written to and read back."""
 
+import difflib
 import os
 
 from transformers.integrations import get_available_reporting_integrations
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from ..monitoring.trackers import check_trackers
 from .context import Context
@@ -20,6 +22,10 @@ def check_reachable(context: Context) -> Outcome:
         raise NotTestable("training.report_to names no tracker")
     absent = sorted(set(names) - {"all", *get_available_reporting_integrations()})
     if absent:
+        known = sorted({"all", *INTEGRATION_TO_CALLBACK})
+        near = [name for each in absent if each not in known for name in difflib.get_close_matches(each, known, n=1)]
+        if near:
+            return failed(f"unknown: {', '.join(absent)}. Did you mean {', '.join(near)}?", absent=absent)
         return failed(f"not installed: {', '.join(absent)}. pip install 'modeling_astrobio[track]'", absent=absent)
     found = check_trackers(names, os.environ)
     said = "; ".join(f"{name}: {text}" for name, _, text in found)

@@ -38,10 +38,12 @@ def context(*overrides: str, folder: Path | None = None):
     return SimpleNamespace(task=examined, recipe=examined.recipe, folder=folder)
 
 
-def plan(peak: int, parameters: int, **strategy):
+def plan(peak: int, parameters: int, optimizer: int = 0, processes: int = 1, **strategy):
     """What of a plan is judged."""
     step = SimpleNamespace(strategy=replace(task().recipe.strategy, **strategy), quantization=None)
-    return SimpleNamespace(device_bytes=peak, device={"parameters": parameters}, step=step)
+    return SimpleNamespace(
+        device_bytes=peak, device={"parameters": parameters, "optimizer": optimizer}, step=step, processes=processes
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,18 +60,33 @@ def plan(peak: int, parameters: int, **strategy):
     ],
 )
 def test_peak_may_be_a_tenth_and_32_mib_off(planned, found, status):
-    measured = Measured(found * MIB, 5 * MIB, 0.1, None, 0.2)
+    measured = Measured(found * MIB, 5 * MIB, 0, 0.1, None, 0.2)
     outcome = judge_memory(plan(planned * MIB, 5 * MIB), measured)
     assert outcome.status == status
     assert f"measured {found:,.1f} MiB" in outcome.text
 
 
 def test_parameters_are_judged_where_they_stay():
-    measured = Measured(1000 * MIB, 400 * MIB, 0.1, 1.0, 0.2)
+    measured = Measured(1000 * MIB, 400 * MIB, 0, 0.1, 1.0, 0.2)
     outcome = judge_memory(plan(1000 * MIB, 200 * MIB), measured)
     assert outcome.status == FAIL
     assert "parameters: 200.0 MiB less planned than measured" in outcome.text
     assert judge_memory(plan(1000 * MIB, 0, parameter_offload=True), measured).status == PASS
+
+
+def test_parameters_and_optimizer_have_no_room_of_a_peak():
+    """What is small beside 32 MiB is judged too."""
+    measured = Measured(3 * MIB, MIB, 2 * MIB, 0.1, None, 0.2)
+    assert judge_memory(plan(3 * MIB, MIB + 14_000, 2 * MIB), measured).status == PASS
+    outcome = judge_memory(plan(3 * MIB, MIB + 15_000, 2 * MIB), measured)
+    assert outcome.status == FAIL
+    assert "parameters: 0.0 MiB more planned than measured" in outcome.text
+    outcome = judge_memory(plan(3 * MIB, MIB, MIB), measured)
+    assert outcome.status == FAIL
+    assert "optimizer: 1.0 MiB less planned than measured" in outcome.text
+    # Parts of what is sharded are not equally large.
+    assert judge_memory(plan(3 * MIB, MIB, MIB, processes=2), measured).status == PASS
+    assert judge_memory(plan(3 * MIB, MIB, 0, optimizer_offload=True), measured).status == PASS
 
 
 @pytest.mark.parametrize(
@@ -211,14 +228,14 @@ def test_child_runs_log_every_step_and_keep_the_schedule_inside(tmp_path):
         encoding="utf-8",
     )
     recipe = load_recipe(LLMRecipe, path)
-    short = load_recipe(LLMRecipe, path, child_overrides(recipe, 60)).training
+    short = load_recipe(LLMRecipe, path, child_overrides(recipe, 60, 30)).training
     assert short["max_steps"] == 60
     assert (short["save_steps"], short["logging_steps"], short["report_to"]) == (30, 1, "none")
     assert short["warmup_steps"] == 6
     assert short["lr_scheduler_kwargs"] == {"num_decay_steps": 12}
     assert short["eval_strategy"] == "no"
     # A share of the run stays one.
-    assert "training.warmup_steps" not in " ".join(child_overrides(task().recipe, 60))
+    assert "training.warmup_steps" not in " ".join(child_overrides(task().recipe, 60, 30))
 
 
 def test_digest_tells_recipes_apart():

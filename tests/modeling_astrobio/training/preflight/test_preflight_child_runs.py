@@ -1,10 +1,12 @@
 """Child processes end when they are to, with all that they started, and what they said is shown without secrets."""
 
 import os
+import subprocess
 import sys
 import time
 
 import psutil
+import pytest
 
 from modeling_astrobio.training.preflight.child_runs import RunRecord, start_and_wait
 
@@ -29,6 +31,26 @@ def test_kill_takes_workers_in_other_sessions_too(tmp_path):
     assert time.monotonic() - started < 60
     worker = int(note.read_text())
     assert not psutil.pid_exists(worker) or psutil.Process(worker).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs prctl of Linux")
+def test_a_run_ends_with_a_preflight_that_is_killed(tmp_path):
+    note = tmp_path / "pid"
+    child = f"import os, pathlib, time; pathlib.Path({str(note)!r}).write_text(str(os.getpid())); time.sleep(600)"
+    code = (
+        "import os, pathlib, sys\n"
+        "from modeling_astrobio.training.preflight.child_runs import start_and_wait\n"
+        f"start_and_wait([sys.executable, '-c', {child!r}], os.environ, pathlib.Path({str(tmp_path / 'log')!r}))\n"
+    )
+    preflight = subprocess.Popen([sys.executable, "-c", code])
+    deadline = time.monotonic() + 60
+    while not (note.is_file() and note.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process = psutil.Process(int(note.read_text()))
+    preflight.kill()
+    preflight.wait()
+    gone, _ = psutil.wait_procs([process], timeout=10)
+    assert gone or process.status() == psutil.STATUS_ZOMBIE
 
 
 def test_status_and_output_of_a_run_that_ends(tmp_path):
