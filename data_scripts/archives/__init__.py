@@ -1,0 +1,1 @@
+"""Archives: endpoint, query, licence and schema of each source."""
