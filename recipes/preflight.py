@@ -20,6 +20,7 @@ from modeling_astrobio.training.errors import UserError
 from modeling_astrobio.training.hardware import make_output_safe
 from modeling_astrobio.training.preflight.execute import run_preflight
 from modeling_astrobio.training.preflight.outcome import FAIL
+from modeling_astrobio.training.preflight.report import redact
 from modeling_astrobio.training.preflight.source import Source
 
 
@@ -61,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
             days=parsed.days,
         )
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(redact(f"error: {' '.join(str(error).split())}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"stopped; what was found so far is in {out}", file=sys.stderr)

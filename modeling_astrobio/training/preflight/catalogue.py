@@ -14,7 +14,7 @@ from .outcome import Outcome, failed, not_tested
 from .probe import PROBE_CHECKS
 from .resume import check_resume
 from .trackers import check_reachable
-from .whole_run import check_disk, check_time
+from .whole_run import check_disk, check_folder, check_time
 
 
 __all__ = ["Check", "all_checks", "choose"]
@@ -47,6 +47,7 @@ def all_checks(task: TrainingTask) -> list[Check]:
         *(check for name, check in probed.items() if name.startswith("environment.")),
         Check("environment.gpu_communication", "GPUs exchange tensors", check_communication),
         Check("environment.variables", "environment variables", check_variables),
+        Check("disk.folder", "folder of the run", check_folder),
         probed["memory.plan"],
         probed["data.opens"],
         Check("data.quality", "quality grade", check_quality),

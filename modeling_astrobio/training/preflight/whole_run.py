@@ -1,8 +1,9 @@
-"""The whole run from what was measured: room for its checkpoints, and its time."""
+"""The whole run: its folder, and from what was measured the room for its checkpoints and its time."""
 
 import math
 import shutil
 import statistics
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,29 @@ from .context import Context
 from .outcome import NotTestable, Outcome, failed, passed
 
 
-__all__ = ["check_disk", "check_time", "whole_run_counts"]
+__all__ = ["check_disk", "check_folder", "check_time", "whole_run_counts"]
 
 
 _GIB = 2**30
 _DAY = 86_400.0
+
+
+def check_folder(context: Context) -> Outcome:
+    """The run's folder can be made, or is empty, or holds a run that can be gone on with."""
+    folder = Path(context.recipe.output_dir).absolute()
+    nearest = _nearest(folder)
+    if not nearest.is_dir():
+        return failed(f"output_dir {folder} cannot be made: {nearest} is a file. Choose another output_dir")
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        return failed(f"nothing can be written into {nearest}: {error.strerror}. Choose another output_dir")
+    if nearest != folder or not any(folder.iterdir()):
+        return passed(f"{folder} can be written")
+    if (folder / "recipe.yaml").is_file():
+        return passed(f"{folder} holds a run: it is gone on with by --resume, and refused without")
+    return failed(f"{folder} holds files that are of no run. Choose another output_dir, or remove them")
 
 
 def check_disk(context: Context) -> Outcome:
@@ -34,10 +53,7 @@ def check_disk(context: Context) -> Outcome:
     logs = max(0, logs) * math.ceil(counts["steps"] / context.steps)
     grown = (checkpoint / "trainer_state.json").stat().st_size * max(0, counts["steps"] / context.steps - 1)
     needed = int(kept * (size + grown) + model + logs)
-    folder = Path(context.recipe.output_dir).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(_nearest(Path(context.recipe.output_dir).absolute())).free
     text = (
         f"{kept:,} checkpoints of {size / _GIB:.3f} GiB, the model and the logs need {needed / _GIB:,.2f} GiB where "
         f"output_dir is; {free / _GIB:,.2f} GiB are free"
@@ -91,6 +107,13 @@ def check_time(context: Context) -> Outcome:
     if days > context.days:
         return failed(f"{text}: longer than the {context.days:g} days that there are", **evidence)
     return passed(f"{text}, of {context.days:g} days", **evidence)
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    while not folder.exists():
+        folder = folder.parent
+    return folder
 
 
 def _step_times(run: RunRecord) -> list[float]:

@@ -20,6 +20,7 @@ from modeling_astrobio.training.preflight.memory import Measured, judge_memory
 from modeling_astrobio.training.preflight.outcome import FAIL, NOT_TESTED, PASS, NotTestable, guarded
 from modeling_astrobio.training.preflight.source import Source, recipe_digest
 from modeling_astrobio.training.preflight.throughput import judge_throughput
+from modeling_astrobio.training.preflight.whole_run import check_folder
 from modeling_astrobio.training.recipe import load_recipe
 
 
@@ -269,3 +270,19 @@ def test_two_processes_on_the_cpu_exchange_tensors(tmp_path):
     outcome = talk(wrong, 2, "cpu", tmp_path)
     assert outcome.status == FAIL
     assert "no report" in outcome.text
+
+
+def test_the_runs_folder_can_be_used(tmp_path):
+    def found(folder):
+        return check_folder(context(f"output_dir={folder}"))
+
+    (tmp_path / "run").mkdir()
+    assert found(tmp_path / "new" / "run").status == found(tmp_path / "run").status == PASS
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    assert found(tmp_path / "run").status == FAIL
+    assert "files that are of no run" in found(tmp_path / "run").text
+    (tmp_path / "run" / "recipe.yaml").write_text("")
+    assert "gone on with by --resume" in found(tmp_path / "run").text
+    below = found(tmp_path / "run" / "notes.txt" / "run")
+    assert below.status == FAIL
+    assert "notes.txt is a file" in below.text
