@@ -1,0 +1,10 @@
+"""Rows as training reads them: shuffled without a buffer, resumable at any row, arrays without Python lists."""
+
+from .arrow_rows import ArrowRows
+from .parquet_rows import ParquetRows
+from .resumable_loader import ResumableLoader
+from .row_order import row_order
+from .table_batches import TableBatches
+
+
+__all__ = ["ArrowRows", "ParquetRows", "ResumableLoader", "TableBatches", "row_order"]

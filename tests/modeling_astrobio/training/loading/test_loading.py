@@ -1,0 +1,211 @@
+"""Rows in a shuffled order: none lost or doubled, also by a stop; arrays as they were written."""
+
+import os
+import pickle
+
+import datasets
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from modeling_astrobio.training.loading import ArrowRows, ParquetRows, ResumableLoader, TableBatches, row_order
+
+
+SHAPE = (2, 3, 5)
+ROWS = 23
+
+
+def cubes(rows: int = ROWS) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((rows, *SHAPE)).astype(np.float32)
+
+
+def table(values: np.ndarray) -> pa.Table:
+    flat = pa.array(values.reshape(-1))
+    return pa.table(
+        {
+            "name": [f"cube {row}" for row in range(len(values))],
+            "cube": pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:]))),
+            "cube_shape": [list(values.shape[1:])] * len(values),
+            "years": pa.array([None if row % 4 == 0 else [row, row + 1] for row in range(len(values))]),
+        }
+    )
+
+
+def numbers(batch: list[dict]) -> list[int]:
+    return [int(row["name"].split()[1]) for row in batch]
+
+
+def collate(rows: list[dict]) -> list[dict]:
+    return rows
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> list[str]:
+    """23 rows in two files, in row groups of four, the last of a file smaller."""
+    folder = tmp_path_factory.mktemp("parquet")
+    whole = table(cubes())
+    paths = []
+    for name, part in (("a", whole.slice(0, 10)), ("b", whole.slice(10))):
+        paths.append(str(folder / f"{name}.parquet"))
+        pq.write_table(part, paths[-1], row_group_size=4, use_dictionary=["name"])
+    return paths
+
+
+@pytest.fixture(params=["arrow", "parquet"])
+def rows(request, files):
+    if request.param == "parquet":
+        return ParquetRows(files)
+    return ArrowRows(datasets.Dataset(table(cubes())))
+
+
+def test_order_is_a_permutation_that_keeps_groups_together():
+    sizes = [4, 1, 7, 3]
+    group_of_row = np.repeat(np.arange(4), sizes)
+    orders = [row_order(sizes, seed, epoch) for seed in (0, 1) for epoch in (0, 1)]
+    for order in orders:
+        assert sorted(order) == list(range(15))
+        # Each group is met once: one run of equal numbers a group.
+        assert (np.diff(group_of_row[order]) != 0).sum() == 3
+    assert len({tuple(order) for order in orders}) == 4
+    assert (row_order(sizes, 0, 1) == orders[1]).all()
+    # Of 400 orders of single rows, each row comes first about equally often.
+    firsts = np.bincount([row_order([1] * 4, 0, epoch)[0] for epoch in range(400)], minlength=4)
+    assert firsts.min() > 60
+
+
+def test_arrays_are_those_written(rows):
+    expected = cubes()
+    for row in (0, 3, 9, 10, 22):
+        cells = rows[row]
+        assert cells["name"] == f"cube {row}"
+        assert cells["cube"].dtype == np.float32
+        np.testing.assert_array_equal(cells["cube"], expected[row])
+        assert "cube_shape" not in cells
+        if row % 4 == 0:
+            assert cells["years"] is None
+        else:
+            np.testing.assert_array_equal(cells["years"], [row, row + 1])
+    with pytest.raises(IndexError):
+        rows[ROWS]
+
+
+def test_columns_can_be_chosen(files):
+    assert set(ParquetRows(files, columns=["name"])[12]) == {"name"}
+    assert set(ArrowRows(datasets.Dataset(table(cubes())), columns=["cube", "cube_shape"])[12]) == {"cube"}
+
+
+def test_nulls_in_an_array_are_refused():
+    holed = datasets.Dataset(pa.table({"flux": [[2.0], [1.0, None, 3.0], None]}))
+    with pytest.raises(ValueError, match=r"flux of row 1 holds 1\. Write NaN and a mask"):
+        ArrowRows(holed)[1]
+    assert ArrowRows(holed)[0]["flux"].tolist() == [2.0]
+    assert ArrowRows(holed)[2]["flux"] is None
+
+
+@pytest.mark.parametrize("start", [0, 3])
+@pytest.mark.parametrize("values", [[[1, 2], None, [], [5], [6, 7, 8]], [[True], [False, True], None, [], [True]]])
+@pytest.mark.parametrize("make", [pa.list_, pa.large_list])
+def test_lists_of_any_length_in_chunks_and_slices(values, make, start):
+    dtype = make(pa.bool_() if values[0][0] is True else pa.int16())
+    whole = pa.chunked_array([pa.array(values, dtype), pa.array([], dtype), pa.array(values[::-1], dtype)])
+    part = whole.slice(start)
+    rows = ArrowRows(datasets.Dataset(pa.table({"values": part})))
+    for row, expected in enumerate((values + values[::-1])[start:]):
+        got = rows[row]["values"]
+        assert (got if got is None else got.tolist()) == expected
+        assert got is None or got.dtype == dtype.value_type.to_pandas_dtype()
+
+
+def test_columns_of_a_table_are_gathered():
+    numbers_and_texts = pa.table({"period": [1.5, None, 3.5], "planets": [1, None, 3], "name": ["a", None, "ü"]})
+    rows = TableBatches(datasets.Dataset(numbers_and_texts))
+    batch = next(iter(ResumableLoader(rows, 3, lambda columns: columns, seed=4)))
+    order = row_order([1, 1, 1], 4, 0)
+    np.testing.assert_array_equal(batch["period"], np.array([1.5, np.nan, 3.5])[order])
+    np.testing.assert_array_equal(batch["planets"], np.array([1, np.nan, 3])[order])
+    assert batch["name"] == [["a", None, "ü"][row] for row in order]
+
+
+def test_an_epoch_has_each_row_once_and_the_next_another_order(rows):
+    loader = ResumableLoader(rows, 1, collate, seed=3)
+    first = [number for batch in loader for number in numbers(batch)]
+    second = [number for batch in loader for number in numbers(batch)]
+    assert sorted(first) == sorted(second) == list(range(ROWS))
+    assert first != second
+    assert loader.state_dict() == {"epoch": 2, "rows_seen": 0, "rows": ROWS, "seed": 3}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resumes_at_any_batch_on_two_ranks(files, workers):
+    def run(rank: int, state: dict | None, batches: int, num_workers: int) -> tuple[list[list[int]], dict]:
+        loader = ResumableLoader(
+            ParquetRows(files), 2, collate, seed=5, rank=rank, world_size=2, num_workers=num_workers
+        )
+        if state is not None:
+            loader.load_state_dict(state)
+        seen: list[list[int]] = []
+        while len(seen) < batches:
+            for batch in loader:
+                seen.append(numbers(batch))
+                if len(seen) == batches:
+                    break
+        return seen, loader.state_dict()
+
+    whole = {rank: run(rank, None, 12, 0)[0] for rank in (0, 1)}
+    # Five steps are an epoch: the ranks share no row within it, and twenty of the 23 come.
+    of_epoch = [number for rank in (0, 1) for batch in whole[rank][:5] for number in batch]
+    assert len(set(of_epoch)) == len(of_epoch) == 20
+    for stop in (0, 1, 4, 5, 6) if workers == 0 else (3, 5):
+        for rank in (0, 1):
+            before, state = run(rank, None, stop, workers)
+            after, _ = run(rank, pickle.loads(pickle.dumps(state)), 12 - stop, workers)
+            assert before + after == whole[rank], (stop, rank)
+
+
+def test_state_holds_for_another_number_of_ranks(rows):
+    loader = ResumableLoader(rows, 4, collate, seed=1)
+    order = row_order(rows.group_sizes, 1, 0).tolist()
+    batches = iter(loader)
+    assert numbers(next(batches)) + numbers(next(batches)) == order[:8]
+    parts = []
+    for rank in (0, 1):
+        other = ResumableLoader(rows, 2, collate, seed=1, rank=rank, world_size=2)
+        other.load_state_dict(loader.state_dict())
+        parts.append(numbers(next(iter(other))))
+    assert parts[0] + parts[1] == order[8:12]
+
+
+def test_wrong_states_and_sizes_are_refused(rows):
+    loader = ResumableLoader(rows, 4, collate)
+    with pytest.raises(ValueError, match="rows of the state must be that of this loader, 23; got 24"):
+        loader.load_state_dict({"epoch": 0, "rows_seen": 0, "rows": 24, "seed": 0})
+    with pytest.raises(ValueError, match="seed of the state"):
+        loader.load_state_dict({"epoch": 0, "rows_seen": 0, "rows": ROWS, "seed": 9})
+    with pytest.raises(ValueError, match="rows must fill a step of 12 rows on 2 ranks; got 23"):
+        ResumableLoader(rows, 12, collate, world_size=2)
+    with pytest.raises(ValueError, match="rank must be from 0 to world_size - 1 = 1; got 2"):
+        ResumableLoader(rows, 1, collate, rank=2, world_size=2)
+    with pytest.raises(ValueError, match="at least one Parquet file"):
+        ParquetRows([])
+
+
+def test_memory_is_bounded_by_the_row_groups(tmp_path):
+    """240 MB in groups of 4 MB are read through with two groups in memory."""
+    path, group = tmp_path / "large.parquet", np.zeros((4, 250_000), dtype=np.float32)
+    schema = pa.schema({"cube": pa.list_(pa.float32(), 250_000)})
+    with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False) as writer:
+        for part in range(60):
+            values = pa.array((group + part).reshape(-1))
+            writer.write_table(pa.table({"cube": pa.FixedSizeListArray.from_arrays(values, 250_000)}, schema=schema))
+    rows = ParquetRows([str(path)])
+    assert len(rows) == 240
+    process, most = psutil.Process(os.getpid()), 0
+    loader = ResumableLoader(rows, 4, collate)
+    next(iter(loader))
+    before = process.memory_full_info().uss
+    for batch in loader:
+        assert batch[0]["cube"].shape == (250_000,)
+        most = max(most, process.memory_full_info().uss - before)
+    assert most < 60e6
