@@ -19,8 +19,9 @@ __all__ = ["check_optimizer_state"]
 
 # Beside the averages: counters, and the scales and code books of 8-bit ones, which stay in float32.
 _NO_AVERAGES = ("step", "qmap", "absmax", "scale", "qmap1", "qmap2", "absmax1", "absmax2")
-# Of a parameter: the libraries keep smaller ones in 32 bits.
+# Of a parameter: the libraries keep smaller ones in 32 bits, torchao also those that do not fill its blocks.
 _FEWEST_VALUES = 4096
+_TORCHAO_BLOCK = 256
 
 
 def check_optimizer_state(trainer: AstroTrainer, strategy: Strategy, asked: str) -> Outcome:
@@ -66,20 +67,24 @@ def check_optimizer_state(trainer: AstroTrainer, strategy: Strategy, asked: str)
         return failed(f"{text}; {', '.join(sorted(others))} was planned or trained with", **evidence)
     # The plan and the optimizer come from one table: what 8 bits must mean is said here again.
     is_narrow = torch.uint8 in found
-    if "8bit" in asked and not is_narrow and _has_weights_for_8_bits(model):
-        return failed(f"{text}; nothing is kept in 8 bits", **evidence)
+    if "8bit" in asked and not is_narrow:
+        if _has_weights_for_8_bits(model, _TORCHAO_BLOCK if "torchao" in asked else 1):
+            return failed(f"{text}; nothing is kept in 8 bits", **evidence)
+        text += "; no weight is of a size that is kept in 8 bits"
     if measured != planned or names["planned"] != names["found"]:
         return failed(text, **evidence)
     return passed(text, **evidence)
 
 
-def _has_weights_for_8_bits(model: nn.Module) -> bool:
-    """Return whether a trained weight is large enough, and none of an embedding, which may keep 32 bits."""
+def _has_weights_for_8_bits(model: nn.Module, block: int) -> bool:
+    """Return whether a trained weight is of a size for it, and none of an embedding, which may keep 32 bits."""
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    return any(
-        parameter.requires_grad and id(parameter) not in embeddings and _own_shape(parameter).numel() >= _FEWEST_VALUES
+    sizes = [
+        _own_shape(parameter).numel()
         for parameter in model.parameters()
-    )
+        if parameter.requires_grad and id(parameter) not in embeddings
+    ]
+    return any(size >= _FEWEST_VALUES and size % block == 0 for size in sizes)
 
 
 def _average_dtype(spec: OptimizerSpec, shape: torch.Size, dtype: torch.dtype, is_embedding: bool) -> torch.dtype:
