@@ -1,0 +1,1 @@
+"""Output of general-circulation models as cubes of variable, time, level, latitude and longitude."""

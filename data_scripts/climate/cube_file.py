@@ -1,0 +1,222 @@
+"""One file of a general-circulation model as a cube, on its own grid and with its units checked."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from data_scripts.climate.planets import Planet, planet_from_exoplasim
+from data_scripts.climate.units import as_unit, registry, to_unit
+from data_scripts.climate.variables import ATMOSPHERE, SURFACE, variable_named
+from data_scripts.harness.errors import BuildError
+
+
+__all__ = ["PLANET_FILE", "Block", "ClimateCube", "read_cube"]
+
+
+PLANET_FILE = "planet.json"
+# By CF axis attribute, standard name, unit, or name, in this order of trust.
+_AXES = {
+    "X": ({"longitude"}, {"lon", "longitude", "x"}),
+    "Y": ({"latitude"}, {"lat", "latitude", "y"}),
+    "Z": (
+        {"air_pressure", "atmosphere_sigma_coordinate", "sigma_coordinate"},
+        {"lev", "level", "plev", "pressure_level", "isobaric", "sigma"},
+    ),
+    "T": ({"time"}, {"time", "month", "valid_time", "t"}),
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """Variables on the same axes.
+
+    Attributes:
+        names: Short names of CMIP6.
+        units: Unit of each.
+        values: Shape (V, T, L, Y, X) or, at the surface, (V, T, Y, X), float32; NaN where the file has no value.
+    """
+
+    names: list[str]
+    units: list[str]
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class ClimateCube:
+    """A file's content.
+
+    Attributes:
+        name: The run's name, or the file's.
+        atmosphere: Variables on levels.
+        surface: Variables at the surface.
+        level_kind: `sigma` (pressure over surface pressure) or `pressure` (Pa).
+        levels: Shape (L,), in the order of the file.
+        latitude_deg: Shape (Y,), in the order of the file.
+        longitude_deg: Shape (X,), in the order of the file.
+        time: Shape (T,), as the file counts it.
+        time_unit: Its unit, or empty.
+        planet: Of the file's `settings`, or of `planet.json` beside it.
+        conversions: What was done to units, in words.
+        left_out: Variables of the file that are not in the cube.
+        attributes: The file's global attributes.
+        sha256: Of the file; of a Zarr store, of its files in the order of their names.
+    """
+
+    name: str
+    atmosphere: Block
+    surface: Block
+    level_kind: str
+    levels: np.ndarray
+    latitude_deg: np.ndarray
+    longitude_deg: np.ndarray
+    time: np.ndarray
+    time_unit: str
+    planet: Planet
+    conversions: list[str]
+    left_out: list[str]
+    attributes: dict[str, Any]
+    sha256: str
+
+
+def read_cube(path: Path) -> ClimateCube:
+    """Read a NetCDF file or a Zarr store. Nothing is regridded, turned round or filled.
+
+    Raises:
+        BuildError: If an axis, a unit or the planet is missing or cannot be understood; names the file and the axis.
+    """
+    try:
+        data = xr.open_dataset(path, decode_times=False, engine="zarr" if path.is_dir() else None)
+    except (OSError, ValueError, KeyError) as error:
+        raise BuildError(f"{path.name} must be a NetCDF file or a Zarr store; {error}") from error
+    with data:
+        axes = {axis: _find_axis(data, axis, path.name) for axis in "XYZT"}
+        conversions: list[str] = []
+        blocks, used = {}, set()
+        for kind, order in (("atmosphere", "TZYX"), ("surface", "TYX")):
+            dims = tuple(axes[axis] for axis in order)
+            blocks[kind], names = _read_block(data, dims, kind == "atmosphere", conversions, path.name)
+            used |= names
+        if not blocks["atmosphere"].names:
+            expected = ", ".join(variable.name for variable in ATMOSPHERE)
+            raise BuildError(
+                f"{path.name} must hold a variable on levels with a standard name of {expected}; has none."
+            )
+        level_kind, levels = _levels(data[axes["Z"]], path.name)
+        return ClimateCube(
+            name=str(data.attrs.get("run_name", path.stem)),
+            atmosphere=blocks["atmosphere"],
+            surface=blocks["surface"],
+            level_kind=level_kind,
+            levels=levels,
+            latitude_deg=_degrees(data[axes["Y"]], 90.0, path.name),
+            longitude_deg=_degrees(data[axes["X"]], 360.0, path.name),
+            time=np.asarray(data[axes["T"]].values, dtype=np.float64),
+            time_unit=str(data[axes["T"]].attrs.get("units", "")),
+            planet=_planet(data, path),
+            conversions=conversions,
+            left_out=sorted(str(name) for name in set(data.data_vars) - used),
+            attributes={str(name): _plain(value) for name, value in data.attrs.items()},
+            sha256=_sha256(path),
+        )
+
+
+def _find_axis(data: xr.Dataset, axis: str, where: str) -> str:
+    standard_names, names = _AXES[axis]
+    tests = (
+        lambda c: c.attrs.get("axis") == axis,
+        lambda c: c.attrs.get("standard_name") in standard_names,
+        lambda c: c.name.lower() in names,
+    )
+    coordinates = [data[name] for name in data.dims if name in data.coords]
+    for test in tests:
+        found = [str(coordinate.name) for coordinate in coordinates if test(coordinate)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise BuildError(f"{where} must have one {axis} axis; got {', '.join(found)}. Split the file.")
+    raise BuildError(
+        f"{where} must have a coordinate for its {axis} axis ({', '.join(sorted(names))}, or the attribute axis); "
+        f"it has {', '.join(map(str, data.dims))}."
+    )
+
+
+def _read_block(
+    data: xr.Dataset, dims: tuple[str, ...], has_levels: bool, conversions: list[str], where: str
+) -> tuple[Block, set[str]]:
+    """Read every known variable on these axes, in the order of the table of variables."""
+    found: dict[str, tuple[np.ndarray, str]] = {}
+    used: set[str] = set()
+    for name, values in data.data_vars.items():
+        standard = str(values.attrs.get("standard_name", ""))
+        variable = variable_named(standard, has_levels=has_levels)
+        if variable is None or set(values.dims) != set(dims):
+            continue
+        if variable.name in found:
+            raise BuildError(f"{where} must hold {variable.name} ({standard}) once; {name} is the second.")
+        array = np.asarray(values.transpose(*dims).values, dtype=np.float64)
+        if np.isinf(array).any():
+            raise BuildError(f"{name} of {where} must be finite or missing; it holds infinite values.")
+        converted, said = to_unit(array, str(values.attrs.get("units", "")), variable, f"{name} of {where}")
+        conversions.extend([said] if said else [])
+        found[variable.name] = converted.astype(np.float32), variable.unit
+        used.add(str(name))
+    names = [variable.name for variable in (ATMOSPHERE if has_levels else SURFACE) if variable.name in found]
+    shape = tuple(data.sizes[dim] for dim in dims)
+    stacked = np.stack([found[name][0] for name in names]) if names else np.empty((0, *shape), np.float32)
+    return Block(names, [found[name][1] for name in names], stacked), used
+
+
+def _levels(coordinate: xr.DataArray, where: str) -> tuple[str, np.ndarray]:
+    values = np.asarray(coordinate.values, dtype=np.float64)
+    unit = as_unit(str(coordinate.attrs.get("units", "")), f"{coordinate.name} of {where}")
+    if unit.is_compatible_with("Pa"):
+        return "pressure", np.asarray(registry.Quantity(values, unit).to("Pa").magnitude)
+    if unit.dimensionless and values.min() >= 0 and values.max() <= 1.0:
+        return "sigma", values
+    raise BuildError(
+        f"{coordinate.name} of {where} must be a pressure, or sigma from 0 to 1; got {values.min():g} to "
+        f"{values.max():g} in {coordinate.attrs.get('units', 'no unit')!r}."
+    )
+
+
+def _degrees(coordinate: xr.DataArray, most: float, where: str) -> np.ndarray:
+    values = np.asarray(coordinate.values, dtype=np.float64)
+    steps = np.diff(values)
+    if not (np.isfinite(values).all() and np.abs(values).max() <= most and ((steps > 0).all() or (steps < 0).all())):
+        raise BuildError(
+            f"{coordinate.name} of {where} must rise or fall in degrees within +-{most:g}; got "
+            f"{values.min():g} to {values.max():g}."
+        )
+    return values
+
+
+def _planet(data: xr.Dataset, path: Path) -> Planet:
+    beside = path.parent / PLANET_FILE
+    if "settings" in data.attrs:
+        return planet_from_exoplasim(json.loads(data.attrs["settings"]), path.name)
+    if beside.is_file():
+        return Planet.from_mapping(json.loads(beside.read_text(encoding="utf-8")), str(beside.name))
+    raise BuildError(
+        f"{path.name} must say which planet it is of: an attribute `settings` (ExoPlaSim), or {PLANET_FILE} beside it "
+        f"with {', '.join(Planet.__dataclass_fields__)}."
+    )
+
+
+def _plain(value: Any) -> Any:
+    return (
+        value.item() if isinstance(value, np.generic) else value.tolist() if isinstance(value, np.ndarray) else value
+    )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest() if path.is_dir() else stream.read())
+    return digest.hexdigest()
