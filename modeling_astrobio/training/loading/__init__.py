@@ -5,6 +5,15 @@ from .parquet_rows import ParquetRows
 from .resumable_loader import ResumableLoader
 from .row_order import row_order
 from .table_batches import TableBatches
+from .unified_batch_collator import MODALITIES, UnifiedBatchCollator
 
 
-__all__ = ["ArrowRows", "ParquetRows", "ResumableLoader", "TableBatches", "row_order"]
+__all__ = [
+    "MODALITIES",
+    "ArrowRows",
+    "ParquetRows",
+    "ResumableLoader",
+    "TableBatches",
+    "UnifiedBatchCollator",
+    "row_order",
+]
