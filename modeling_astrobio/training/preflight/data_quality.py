@@ -1,4 +1,4 @@
-"""The quality grade that a build of a data set leaves beside it."""
+"""The quality report that a build of a data set leaves beside it."""
 
 import json
 from pathlib import Path
@@ -10,28 +10,29 @@ from .outcome import NotTestable, Outcome, failed, passed
 __all__ = ["QUALITY_NAME", "check_quality"]
 
 
-QUALITY_NAME = "quality.json"
+QUALITY_NAME = "quality/quality.json"
 
 
 def check_quality(context: Context) -> Outcome:
     """No gate of the data's quality has failed.
 
-    The file has a "grade", and under "gates" by name whether each was passed: true or false, or a mapping that has it
-    as "passed".
+    The report is that of `python -m data_scripts build`: the list `failed_gates`, and under `configs` the `grade` of
+    each configuration. The configuration of the recipe is judged, or all of them if it names none.
     """
-    name = getattr(getattr(context.recipe, "data", None), "dataset_name", None)
+    data = getattr(context.recipe, "data", None)
+    name, config = getattr(data, "dataset_name", None), getattr(data, "dataset_config", None)
     path = Path(name) / QUALITY_NAME if name else None
     if path is None or not path.is_file():
         raise NotTestable(f"the data set has no {QUALITY_NAME}")
     content = json.loads(path.read_text(encoding="utf-8"))
-    gates = {
-        gate: bool(found["passed"]) if isinstance(found, dict) else found is True
-        for gate, found in content["gates"].items()
-    }
-    wrong = sorted(gate for gate, is_passed in gates.items() if not is_passed)
-    evidence = {"grade": content.get("grade"), "gates": gates}
-    if wrong or not gates:
-        return failed(
-            f"grade {content.get('grade')}; gates not passed: {', '.join(wrong) or 'there is none'}", **evidence
-        )
-    return passed(f"grade {content.get('grade')}; passed: {', '.join(sorted(gates))}", **evidence)
+    judged = {each: found for each, found in content["configs"].items() if config in (None, each)}
+    if not judged:
+        raise NotTestable(f"{QUALITY_NAME} says nothing of {config or 'any configuration'}")
+    grades = {each: found["grade"] for each, found in judged.items()}
+    wrong = [f"{each}: {gate}" for each, found in judged.items() for gate in found["failed_gates"]]
+    missing = content["missing"]
+    text = ", ".join(f"{each} {grade or 'not judged'}" for each, grade in grades.items())
+    evidence = {"grades": grades, "failed_gates": wrong, "missing": missing}
+    if wrong or missing:
+        return failed(f"{text}; not passed: {'; '.join([*wrong, *missing])}", **evidence)
+    return passed(text, **evidence)

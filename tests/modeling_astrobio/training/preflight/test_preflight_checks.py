@@ -184,24 +184,40 @@ def test_variables_are_named_and_never_shown(monkeypatch, tmp_path):
     assert "geheim" not in json.dumps(outcome.to_dict())
 
 
+def quality_report(planets: list[str], *, missing: tuple[str, ...] = ()) -> dict:
+    """As a build writes it, of two configurations."""
+    return {
+        "failed_gates": [f"planets: {gate}" for gate in planets],
+        "missing": list(missing),
+        "configs": {
+            "planets": {"grade": "B" if planets else "A+", "failed_gates": planets},
+            "stars": {"grade": "A", "failed_gates": []},
+        },
+    }
+
+
 @pytest.mark.parametrize(
-    ("gates", "status", "said"),
+    ("report", "config", "status", "said"),
     [
-        ({"completeness": True, "accuracy": {"passed": True, "value": 0.97}}, PASS, "passed: accuracy, completeness"),
-        ({"completeness": True, "accuracy": {"passed": False}}, FAIL, "gates not passed: accuracy"),
-        ({"completeness": "yes"}, FAIL, "gates not passed: completeness"),
-        ({}, FAIL, "there is none"),
+        (quality_report([]), None, PASS, "planets A+, stars A"),
+        (quality_report(["accuracy must be above 0.95; got 0.9"]), None, FAIL, "not passed: planets: accuracy"),
+        (quality_report(["accuracy must be above 0.95; got 0.9"]), "stars", PASS, "stars A"),
+        (quality_report([], missing=("https://a.b: 404",)), "stars", FAIL, "not passed: https://a.b: 404"),
     ],
 )
-def test_quality_gates(tmp_path, gates, status, said):
-    data = context(f"data.dataset_name={tmp_path}")
-    with pytest.raises(NotTestable, match=r"has no quality\.json"):
+def test_quality_gates(tmp_path, report, config, status, said):
+    data = context(f"data.dataset_name={tmp_path}", *([f"data.dataset_config={config}"] if config else []))
+    with pytest.raises(NotTestable, match=r"has no quality/quality\.json"):
         check_quality(data)
-    (tmp_path / "quality.json").write_text(json.dumps({"grade": "A+", "gates": gates}), encoding="utf-8")
+    path = tmp_path / "quality" / "quality.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(report), encoding="utf-8")
     outcome = check_quality(data)
     assert outcome.status == status
     assert said in outcome.text
-    (tmp_path / "quality.json").write_text("{", encoding="utf-8")
+    with pytest.raises(NotTestable, match="says nothing of comets"):
+        check_quality(context(f"data.dataset_name={tmp_path}", "data.dataset_config=comets"))
+    path.write_text("{", encoding="utf-8")
     assert guarded(lambda: check_quality(data)).status == FAIL
 
 
