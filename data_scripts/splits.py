@@ -31,7 +31,8 @@ def split_of(object_name: str) -> SplitName:
     Every builder of this package splits with this function, by object (star, organism, planet) and never by row, so
     that an object held out of one data set is held out of all of them. The split is
     `int(sha256(normalise_object_name(name)), 16) % 10`: 0 to 7 train, 8 validation, 9 test. It depends on nothing but
-    the name. Aliases are not resolved: a builder must pass the same catalogue name for the same object.
+    the name. Aliases are not resolved here: builders of archives' tables pass the label that `data_scripts.identity`
+    gives an object of many names.
 
     Args:
         object_name: Name of the object that must not be shared between splits, for planets the host star.

@@ -7,6 +7,7 @@ reads FOLDER/settings.json and writes FOLDER/cube.nc.
 
 import json
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import exoplasim
@@ -39,7 +40,7 @@ def main(folder: Path, years: int, name: str) -> None:
         kept = data[[variable for variable in ON_LEVELS + AT_SURFACE if variable in data]].load()
     kept.attrs = {
         "title": f"ExoPlaSim T21L10 general-circulation run: {name}",
-        "model": f"ExoPlaSim {exoplasim.__version__} (PlaSim), T21, 10 sigma levels",
+        "model": f"ExoPlaSim {version('exoplasim')} (PlaSim), T21, 10 sigma levels",
         "settings": json.dumps(settings, sort_keys=True),
         "averaging": f"{TIMES} equal-length time means over model year {years - 1}, counted from 0; "
         "a year is 360 days of 86,400 s; years before it are spin-up and not kept",

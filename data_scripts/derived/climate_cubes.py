@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, DatasetDict, Features, List, Value
+from datasets import DatasetDict, Features, List, Value
 
 from data_scripts.climate.cube_file import Block, ClimateCube, read_cube
 from data_scripts.climate.planets import Planet
+from data_scripts.derived.generated_dataset import generated_dataset
 from data_scripts.harness.errors import BuildError
 from data_scripts.harness.hub_folder import DatasetCard
 from data_scripts.splits import SPLIT_NAMES, split_of
@@ -158,19 +159,11 @@ def build_climate_cubes(inputs: Mapping[str, Path], seed: int = 0) -> DatasetDic
         if cube.sha256 in names:
             raise BuildError(f"{path.name} must be another cube than {names[cube.sha256]}; they hold the same bytes.")
         names[cube.sha256] = path.name
-        splits[split_of(cube.planet.key)][cube.sha256] = path
-    return DatasetDict({split: _dataset(files) for split, files in splits.items()})
-
-
-def _dataset(files: Mapping[str, Path]) -> Dataset:
-    if not files:
-        return Dataset.from_dict({name: [] for name in CLIMATE_CUBES_FEATURES}, features=CLIMATE_CUBES_FEATURES)
-    # Written as they are made, a cube at a time in memory. The digests are what the file of rows is known by.
-    dataset = Dataset.from_generator(
-        _rows, features=CLIMATE_CUBES_FEATURES, gen_kwargs={"files": dict(files)}, writer_batch_size=1
+        splits[split_of(_short_hash(cube.planet))][cube.sha256] = path
+    # The digests, which the files go by, are what the rows are known by.
+    return DatasetDict(
+        {split: generated_dataset(_rows, CLIMATE_CUBES_FEATURES, files=files) for split, files in splits.items()}
     )
-    assert isinstance(dataset, Dataset)
-    return dataset
 
 
 def _rows(files: Mapping[str, Path]) -> Iterator[dict[str, Any]]:

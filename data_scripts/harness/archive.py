@@ -223,13 +223,15 @@ class Credential:
         variables: Environment variables, all of which must be set for the credential to be used.
         headers: Headers made from their values.
         params: Query parameters made from their values.
-        purpose: What it is good for, for example "5 instead of 3 requests a second".
+        purpose: What it is good for, for example "10 instead of 3 requests a second".
+        requests_per_second: Rate that the archive allows with it, or None if it is the same.
     """
 
     variables: tuple[str, ...]
     purpose: str
     headers: Callable[[Mapping[str, str]], Mapping[str, str]] = lambda values: {}
     params: Callable[[Mapping[str, str]], Mapping[str, str]] = lambda values: {}
+    requests_per_second: float | None = None
 
 
 @dataclass(frozen=True)
@@ -252,7 +254,7 @@ class Archive:
         concurrency: Requests under way at once.
         credentials: Secrets that can be used; all are optional for public data.
         probe: The small question of `python -m data_scripts check`: a table's name and the options to ask it with.
-        verified: Whether the parsers were run on recorded answers of this archive; False: made from documentation.
+        unverified: Tables whose parsers were made from documentation, and not run on a recorded answer.
         default_release: Release asked for if none is named; empty for archives without releases.
         size: Full size, in words, for `list`.
     """
@@ -273,8 +275,13 @@ class Archive:
     burst: int = 1
     concurrency: int = 2
     credentials: tuple[Credential, ...] = ()
-    verified: bool = True
+    unverified: tuple[str, ...] = ()
     default_release: str = ""
+
+    @property
+    def verified(self) -> bool:
+        """Whether a table that is built by default was read from recorded answers."""
+        return any(table.default and table.name not in self.unverified for table in self.tables)
 
     def table(self, name: str) -> TableConfig:
         """Return a table.

@@ -1,9 +1,10 @@
 """Write a data set as the folder that the Hub shows and `datasets.load_dataset` opens."""
 
+import contextlib
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import yaml
 from datasets import Dataset, DatasetDict
 
 
-__all__ = ["DatasetCard", "write_hub_folder"]
+__all__ = ["DatasetCard", "card_text", "new_folder", "refuse_used_folder", "write_hub_folder"]
 
 
 @dataclass(frozen=True)
@@ -69,32 +70,67 @@ def write_hub_folder(splits: DatasetDict, card: DatasetCard, out_dir: str | Path
         FileExistsError: If the folder exists and is not empty, or is a file.
         ValueError: If the card does not describe exactly the columns of the data set.
     """
-    out_dir = Path(out_dir).absolute()
-    if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
-        raise FileExistsError(
-            f"out_dir must be a new or an empty folder; got {out_dir}, which has content. "
-            "Choose another folder or remove this one."
-        )
     for split, rows in splits.items():
         if set(rows.column_names) != set(card.columns):
             raise ValueError(
                 f"card.columns must describe the columns {sorted(rows.column_names)} of split {split}; got "
                 f"{sorted(card.columns)}. Add or remove descriptions."
             )
-    out_dir.parent.mkdir(parents=True, exist_ok=True)
-    partial = out_dir.parent / f".{out_dir.name}.{uuid.uuid4().hex}.partial"
-    try:
-        (partial / "data").mkdir(parents=True)
+    with new_folder(out_dir) as partial:
+        (partial / "data").mkdir()
         for split, rows in splits.items():
             rows.to_parquet(partial / _split_file(str(split)))
         (partial / "README.md").write_text(_readme(splits, card), encoding="utf-8", newline="\n")
+    return Path(out_dir).absolute()
+
+
+def refuse_used_folder(out_dir: str | Path) -> Path:
+    """Return the absolute path of a folder that does not exist or is empty.
+
+    Raises:
+        FileExistsError: If it has content, or is a file.
+    """
+    out_dir = Path(out_dir).absolute()
+    if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
+        raise FileExistsError(
+            f"out_dir must be a new or an empty folder; got {out_dir}, which has content. "
+            "Choose another folder or remove this one."
+        )
+    return out_dir
+
+
+@contextlib.contextmanager
+def new_folder(out_dir: str | Path) -> Iterator[Path]:
+    """Give a folder to write into that is renamed to `out_dir` at the end, and removed after an error.
+
+    Raises:
+        FileExistsError: If `out_dir` has content, or is a file.
+    """
+    out_dir = refuse_used_folder(out_dir)
+    partial = out_dir.parent / f".{out_dir.name}.{uuid.uuid4().hex}.partial"
+    try:
+        partial.mkdir(parents=True)
+        yield partial
         if out_dir.exists():
             out_dir.rmdir()
         partial.rename(out_dir)
     finally:
         # Nothing is left to remove after the rename.
         shutil.rmtree(partial, ignore_errors=True)
-    return out_dir
+
+
+def card_text(header: Mapping[str, Any], title: str, sections: Mapping[str, str]) -> str:
+    """Write a data set's `README.md`.
+
+    Args:
+        header: What the Hub reads, such as `license` and `configs`.
+        title: Title for people.
+        sections: Heading to text, in order; the text under an empty heading comes right after the title.
+    """
+    yaml_text = yaml.safe_dump(dict(header), sort_keys=False, allow_unicode=True)
+    parts = [f"---\n{yaml_text}---", f"# {title}"]
+    parts += [f"## {heading}\n\n{text}" if heading else text for heading, text in sections.items()]
+    return "\n\n".join(parts) + "\n"
 
 
 def _split_file(split: str) -> str:
@@ -110,45 +146,17 @@ def _readme(splits: DatasetDict, card: DatasetCard) -> str:
     data_files = [{"split": str(split), "path": _split_file(str(split))} for split in splits]
     header["configs"] = [{"config_name": card.name, "default": True, "data_files": data_files}]
     columns = "\n".join(f"| `{column}` | {description} |" for column, description in card.columns.items())
-    return f"""---
-{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---
-
-# {card.pretty_name}
-
-{card.summary}
-
-## Columns
-
-| column | content |
-|---|---|
-{columns}
-
-## Size
-
-{_counts_table(splits, card.count_by)}
-
-## How it was made
-
-{card.method}
-
-## Limits
-
-{card.limits}
-
-## Source and acknowledgement
-
-{card.source}
-
-## Licence
-
-{card.license_note} See {card.license_link}.
-
-## Citation
-
-```bibtex
-{card.citation}
-```
-"""
+    sections = {
+        "": card.summary,
+        "Columns": f"| column | content |\n|---|---|\n{columns}",
+        "Size": _counts_table(splits, card.count_by),
+        "How it was made": card.method,
+        "Limits": card.limits,
+        "Source and acknowledgement": card.source,
+        "Licence": f"{card.license_note} See {card.license_link}.",
+        "Citation": f"```bibtex\n{card.citation}\n```",
+    }
+    return card_text(header, card.pretty_name, sections)
 
 
 def _counts_table(splits: DatasetDict, count_by: str | None) -> str:

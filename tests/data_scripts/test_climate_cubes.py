@@ -60,7 +60,7 @@ def model_output(settings: dict | None = None, seed: int = 0) -> xr.Dataset:
 
 def written(data: xr.Dataset, folder: Path, name: str = "run.nc") -> Path:
     folder.mkdir(exist_ok=True)
-    data.to_netcdf(folder / name, engine="h5netcdf")
+    data.to_netcdf(folder / name)
     return folder / name
 
 
