@@ -209,7 +209,7 @@ def _json(answer: Answer, kind: type) -> Any:
         found = json.loads(answer.body)
     except ValueError as error:
         raise BadBodyError(f"the answer does not parse: {error}", again=True) from error
-    if not isinstance(found, kind) or (kind is dict and "error" in found):
+    if not isinstance(found, kind) or (isinstance(found, dict) and "error" in found):
         raise BadBodyError(f"the answer must be a {kind.__name__}; got {answer.text[:200]}")
     return found
 

@@ -100,7 +100,8 @@ def _span(part: Any, plain: bool = False) -> str:
 
 
 def _row(record: SeqRecord, format: str) -> dict[str, Any]:
-    notes = record.annotations
+    # What kind of value each annotation has is Biopython's knowledge, and in no type.
+    notes: dict[str, Any] = dict(record.annotations)
     organism = notes.get("organism")
     # Biopython takes the accession for the version where there is none, as in proteins of PDB and Swiss-Prot.
     versioned = "sequence_version" in notes or "db_source" in notes
@@ -114,9 +115,11 @@ def _row(record: SeqRecord, format: str) -> dict[str, Any]:
     if missing:
         raise BadBodyError(f"record {record.name} must state {', '.join(lines)}; it lacks {', '.join(missing)}")
     lineage = [taxon for taxon in notes.get("taxonomy", []) if taxon]
-    source = next((feature.qualifiers for feature in record.features if feature.type == "source"), {})
+    source: dict[str, Any] = next((feature.qualifiers for feature in record.features if feature.type == "source"), {})
     features = record.features
-    sequence = _clean(str(record.seq)) if record.seq.defined else None
+    letters = record.seq
+    assert letters is not None
+    sequence = _clean(str(letters)) if letters.defined else None
     return {
         "accession_version": record.id,
         "locus": record.name,
@@ -125,7 +128,7 @@ def _row(record: SeqRecord, format: str) -> dict[str, Any]:
         "species": species_name(organism, lineage),
         "taxid": _taxon(source),
         "taxonomy": [_clean(taxon) for taxon in lineage],
-        "length": len(record.seq),
+        "length": len(letters),
         "molecule_type": notes.get("molecule_type"),
         "topology": notes.get("topology"),
         "division": notes.get("data_file_division"),
