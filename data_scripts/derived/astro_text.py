@@ -198,7 +198,7 @@ def make_astro_text(inputs: Mapping[str, Path], seed: int = 0) -> AstroText:
     # The split that comes first keeps all its rows.
     order = tuple(reversed(SPLIT_NAMES))
     marks = near_duplicates([_texts(splits[split]) for split in order], NEAR_DUPLICATE)
-    removed = {split: int(marked.sum()) for split, marked in zip(order, marks, strict=True)}
+    removed = {str(split): int(marked.sum()) for split, marked in zip(order, marks, strict=True)}
     kept = {split: np.flatnonzero(~marked).tolist() for split, marked in zip(order, marks, strict=True)}
     if not kept["train"]:
         raise BuildError(

@@ -9,7 +9,7 @@ from data_scripts.derived.text_records import shown_sequence
 from data_scripts.derived.text_tables import TextRow
 
 
-__all__ = ["BIOLOGY_KINDS", "BIOLOGY_TOPICS", "BiologyQuestion"]
+__all__ = ["BIOLOGY_KINDS", "BIOLOGY_TOPICS", "BiologyQuestion", "Topic"]
 
 BIOLOGY_KINDS = ("taxonomy", "organism", "enzyme", "function")
 _RANKS = {

@@ -95,7 +95,7 @@ MOLECULES_CARD = DatasetCard(
     ),
     license="other",
     license_name="as-the-files",
-    license_link="https://www.rdkit.org/docs/",
+    license_link="https://doi.org/10.1038/sdata.2014.22",
     license_note=(
         "The terms of each list hold: QM9 is CC0; ESOL is data of Delaney 2004, redistributed by MoleculeNet (MIT)."
     ),

@@ -54,8 +54,8 @@ def near_duplicates(groups: Sequence[Iterable[str]], threshold: float) -> list[n
     held = [[shingles(text) for text in texts] for texts in groups[:-1]]
     index = _Index([runs for texts in held for runs in texts], threshold)
     marks = []
-    for texts in held:
-        ranked = [index.rank(runs) for runs in texts]
+    for each in held:
+        ranked = [index.rank(runs) for runs in each]
         marks.append(np.array([index.repeats(*runs) for runs in ranked], bool))
         # Texts of one group may repeat each other, so they are added after all of them were looked up.
         for runs, marked in zip(ranked, marks[-1], strict=True):

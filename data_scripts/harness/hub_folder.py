@@ -143,7 +143,9 @@ def _readme(splits: DatasetDict, card: DatasetCard) -> str:
         header |= {"license_name": card.license_name, "license_link": card.license_link}
     if card.task_categories:
         header["task_categories"] = list(card.task_categories)
-    data_files = [{"split": str(split), "path": _split_file(str(split))} for split in splits]
+    # `load_dataset` refuses a configuration that names a file without rows.
+    named = [split for split, rows in splits.items() if len(rows)]
+    data_files = [{"split": str(split), "path": _split_file(str(split))} for split in named]
     header["configs"] = [{"config_name": card.name, "default": True, "data_files": data_files}]
     columns = "\n".join(f"| `{column}` | {description} |" for column, description in card.columns.items())
     sections = {

@@ -38,6 +38,14 @@ def test_configuration_has_the_builders_name(folder, tmp_path):
     assert len(loaded) == len(build_embedded_planets()["test"])
 
 
+def test_a_split_without_rows_does_not_hinder_the_others(tmp_path):
+    splits = DatasetDict({**SMALL, "validation": SMALL["train"].select([])})
+    out = write_hub_folder(splits, SMALL_CARD, tmp_path / "out")
+    loaded = load_dataset(str(out), cache_dir=str(tmp_path / "cache"))
+    assert {split: len(rows) for split, rows in loaded.items()} == {"train": 3, "test": 1}
+    assert "| validation | 0 |" in (out / "README.md").read_text(encoding="utf-8")
+
+
 def test_streaming(folder, tmp_path):
     streamed = load_dataset(str(folder), split="validation", streaming=True, cache_dir=str(tmp_path))
     assert list(streamed) == build_embedded_planets()["validation"].to_list()

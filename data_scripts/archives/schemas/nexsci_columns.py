@@ -65,7 +65,7 @@ def measured(
             Column(
                 f"{name}lim",
                 pa.int64(),
-                f"{description}: 0 a value, 1 a lower and -1 an upper limit, by the archive's convention",
+                f"{description}: 0 a value, 1 an upper and -1 a lower limit, by the archive's convention",
                 minimum=-1,
                 maximum=1,
             )

@@ -322,3 +322,12 @@ def test_stars_of_one_identity_are_in_one_split(store, tmp_path):
     assert len(found) == sum(made_up.REGIONS.values())
     assert all(found[one] == found[other] for one, other in pairs)
     assert all(split == split_of(label) for label, split in found.values())
+
+
+def test_a_cache_too_small_for_the_tables(store, tmp_path):
+    shutil.copytree(store / "store" / "made_up", tmp_path / "store" / "made_up")
+    for out in ("one", "two"):
+        build(tmp_path, None, out, configs=BOTH, environment={"ASTROBIO_CACHE_GIB": "0.00001"})
+        assert bytes_of(tmp_path / out) == bytes_of(store / "out")
+    files = list((tmp_path / "store" / "parsed").glob("??/*"))
+    assert 0 < sum(file.stat().st_size for file in files) <= 0.00001 * 2**30
