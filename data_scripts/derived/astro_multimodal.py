@@ -1,6 +1,5 @@
 """The data set `astro_multimodal`: what several sources say of one object, in one row."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import pyarrow.parquet as pq
 from datasets import DatasetDict, Features, List, Value
 
-from data_scripts.derived.generated_dataset import generated_dataset
 from data_scripts.derived.multimodal_parts import (
     NODE_FEATURES,
     PLANET_PARAMETERS,
@@ -21,6 +19,7 @@ from data_scripts.derived.multimodal_parts import (
     spectrum_cells,
     text_qualities,
 )
+from data_scripts.derived.split_writer import SplitWriter
 from data_scripts.harness.errors import BuildError
 from data_scripts.harness.hub_folder import DatasetCard
 from data_scripts.identity import IdentityTable, split_rows
@@ -130,31 +129,17 @@ def build_astro_multimodal(inputs: Mapping[str, Path], seed: int = 0) -> Dataset
             f"--from-folder must give {_IDENTITY} and one of nasa_exoplanet_archive, climate_cubes and "
             f"metabolic_networks; got {', '.join(sorted(inputs)) or 'nothing'}."
         )
-    digests = {name: _digest(_files(folder)) for name, folder in sorted(inputs.items())}
-    paths = {name: str(path) for name, path in inputs.items()}
-    return DatasetDict(
-        {
-            split: generated_dataset(
-                _rows_of_split, ASTRO_MULTIMODAL_FEATURES, inputs=paths, split=split, digests=digests
-            )
-            for split in SPLIT_NAMES
-        }
-    )
-
-
-def _rows_of_split(inputs: Mapping[str, str], split: str, digests: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    folders = {name: Path(path) for name, path in inputs.items()}
-    identity = IdentityTable.load(folders[_IDENTITY])
-    texts, spectra = _texts(folders), _spectra(folders, identity)
-    for row in _objects(folders, identity):
-        if split_of(row["object_id"]) == split:
+    identity = IdentityTable.load(inputs[_IDENTITY])
+    texts, spectra = _texts(inputs), _spectra(inputs, identity)
+    with SplitWriter(ASTRO_MULTIMODAL_FEATURES, SPLIT_NAMES) as writer:
+        for row in _objects(inputs, identity):
             found = {**row, **texts.get(row["object_id"], {})}
             if row["kind"] == "planet":
                 found |= spectra.get(row["object_id"], {})
-            hashes = {row["source_sha256"], found.pop("spectrum_sha256", None), found.pop("text_sha256", None)} - {
-                None
-            }
-            yield dict.fromkeys(ASTRO_MULTIMODAL_FEATURES) | found | {"source_sha256": sorted(hashes)}
+            hashes = {row["source_sha256"], found.pop("spectrum_sha256", None), found.pop("text_sha256", None)}
+            cells = dict.fromkeys(ASTRO_MULTIMODAL_FEATURES) | found | {"source_sha256": sorted(hashes - {None})}
+            writer.write(split_of(row["object_id"]), [cells])
+        return writer.finish()
 
 
 def _objects(folders: Mapping[str, Path], identity: IdentityTable) -> Iterator[dict[str, Any]]:
@@ -249,11 +234,3 @@ def _files(folder: Path) -> list[Path]:
     if not paths:
         raise BuildError(f"{folder} must be a folder that python -m data_scripts build wrote; it has no Parquet file.")
     return paths
-
-
-def _digest(paths: list[Path]) -> str:
-    found = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            found.update(hashlib.file_digest(file, "sha256").digest())
-    return found.hexdigest()

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from datasets import DatasetDict, Features, List, Value
 
 from data_scripts.climate.cube_file import Block, ClimateCube, read_cube
 from data_scripts.climate.planets import Planet
-from data_scripts.derived.generated_dataset import generated_dataset
+from data_scripts.derived.split_writer import SplitWriter
 from data_scripts.harness.errors import BuildError
 from data_scripts.harness.hub_folder import DatasetCard
 from data_scripts.splits import SPLIT_NAMES, split_of
@@ -152,23 +152,18 @@ def build_climate_cubes(inputs: Mapping[str, Path], seed: int = 0) -> DatasetDic
     paths = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES) if folder.is_dir() else []
     if not paths:
         raise BuildError(f"cubes must be a folder with {', '.join(sorted(_SUFFIXES))}; {folder} holds none.")
-    splits: dict[str, dict[str, Path]] = {split: {} for split in SPLIT_NAMES}
     names: dict[str, str] = {}
-    for path in paths:
-        cube = read_cube(path)
-        if cube.sha256 in names:
-            raise BuildError(f"{path.name} must be another cube than {names[cube.sha256]}; they hold the same bytes.")
-        names[cube.sha256] = path.name
-        splits[split_of(_short_hash(cube.planet))][cube.sha256] = path
-    # The digests, which the files go by, are what the rows are known by.
-    return DatasetDict(
-        {split: generated_dataset(_rows, CLIMATE_CUBES_FEATURES, files=files) for split, files in splits.items()}
-    )
-
-
-def _rows(files: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
-    for path in files.values():
-        yield _row(read_cube(path))
+    with SplitWriter(CLIMATE_CUBES_FEATURES, SPLIT_NAMES) as writer:
+        for path in paths:
+            cube = read_cube(path)
+            if cube.sha256 in names:
+                raise BuildError(
+                    f"{path.name} must be another cube than {names[cube.sha256]}; they hold the same bytes."
+                )
+            names[cube.sha256] = path.name
+            row = _row(cube)
+            writer.write(split_of(row["object_id"]), [row])
+        return writer.finish()
 
 
 def _row(cube: ClimateCube) -> dict[str, Any]:

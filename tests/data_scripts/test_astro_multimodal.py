@@ -188,9 +188,9 @@ def test_splits_are_those_of_the_objects(splits):
 
 def test_the_folder_becomes_batches(splits, tmp_path):
     folder = write_hub_folder(splits, ASTRO_MULTIMODAL_CARD, tmp_path / "out")
-    loaded = datasets.load_dataset(
-        str(folder), "astro_multimodal", split="train+validation+test", cache_dir=str(tmp_path / "cache")
-    )
+    # Splits without rows are not there.
+    parts = datasets.load_dataset(str(folder), "astro_multimodal", cache_dir=str(tmp_path / "cache"))
+    loaded = datasets.concatenate_datasets(list(parts.values()))
     assert loaded.features == ASTRO_MULTIMODAL_FEATURES
     rows = ArrowRows(datasets.Dataset.from_list(loaded.to_list(), features=loaded.features))
     batch = next(iter(ResumableLoader(rows, len(loaded), UnifiedBatchCollator(["ta", "ua"]))))

@@ -173,9 +173,9 @@ def test_the_folder_opens_and_planets_are_apart(tmp_path):
     planets = {split: set(rows["object_id"]) for split, rows in splits.items()}
     assert sum(len(found) for found in planets.values()) == 3
     folder = write_hub_folder(splits, CLIMATE_CUBES_CARD, tmp_path / "out")
-    loaded = datasets.load_dataset(
-        str(folder), "climate_cubes", split="train+validation+test", cache_dir=str(tmp_path / "cache")
-    )
+    # Splits without rows are not there.
+    parts = datasets.load_dataset(str(folder), "climate_cubes", cache_dir=str(tmp_path / "cache"))
+    loaded = datasets.concatenate_datasets(list(parts.values()))
     assert loaded.features == CLIMATE_CUBES_FEATURES
     row = next(row for row in loaded if row["stellar_flux_w_m2"] == 850.0)
     assert np.reshape(row["atmosphere"], row["atmosphere_shape"]).shape == (2, 3, 2, 5, 7)
