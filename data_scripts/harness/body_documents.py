@@ -1,5 +1,6 @@
 """Checks of XML documents and VOTables as streams."""
 
+import abc
 import xml.parsers.expat
 from typing import BinaryIO
 
@@ -37,7 +38,7 @@ def check_votable(file: BinaryIO) -> None:
         raise finder.failure
 
 
-class _Reader:
+class _Reader(abc.ABC):
     """Goes through a document with expat; subclasses look at the start and end of elements."""
 
     def __init__(self) -> None:
@@ -79,11 +80,13 @@ class _Reader:
         self._parser.CharacterDataHandler = None
         return text
 
+    @abc.abstractmethod
     def start(self, attributes: dict[str, str]) -> None:
-        raise NotImplementedError
+        """Take the beginning of the element at the end of `_path`."""
 
+    @abc.abstractmethod
     def end(self) -> None:
-        raise NotImplementedError
+        """Take the end of the element at the end of `_path`."""
 
 
 class _ErrorFinder(_Reader):

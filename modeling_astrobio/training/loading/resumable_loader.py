@@ -16,11 +16,14 @@ class Rows(Protocol):
     """What is read from: `ArrowRows`, `ParquetRows`, or the like."""
 
     @property
-    def group_sizes(self) -> Sequence[int]: ...
+    def group_sizes(self) -> Sequence[int]:
+        """Number of rows in each group that is read together, in the order of the table."""
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Number of rows."""
 
-    def __getitem__(self, row: int) -> dict[str, Any]: ...
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        """Cells of a row by column."""
 
 
 class ResumableLoader:
