@@ -29,7 +29,7 @@ __all__ = ["MonitorCallback"]
 logger = logging.getLogger(__name__)
 
 # A higher peak is worth another word only where it is higher by this.
-_HIGHER = 1.01
+_HIGHER = 1.05
 
 
 class MonitorCallback(TrainerCallback):

@@ -35,7 +35,7 @@ class KeepsLogs(TrainerCallback):
 
 
 def waste_memory(*_):
-    torch.ones(90 * 2**20 // 4)
+    torch.ones(300 * 2**20 // 4)
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_more_memory_than_planned(tmp_path):
     assert [(alert["kind"], alert["step"]) for alert in found] == [("memory_over_plan", 1)]
     assert "the plan says 9.31e-07 GiB" in found[0]["text"]
     (last,) = [row for row in read_metrics(tmp_path) if row["step"] == 7 and "loss" in row]
-    assert last["memory_peak_gib"] * GIB > 90 * 2**20
+    assert last["memory_peak_gib"] * GIB > 300 * 2**20
 
 
 @linux_only
