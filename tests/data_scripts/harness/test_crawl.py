@@ -168,9 +168,10 @@ def test_one_body_for_two_chains_is_refused(tmp_path):
         region = asked.query["region"][0].replace("south", "north")
         return made_up.answer(dataclasses.replace(asked, query={**asked.query, "region": [region]}))
 
+    # Which of the two came twice, and is believed, depends on which is asked first.
     with (
         Loopback(one_for_both) as server,
-        pytest.raises(RequestFailedError, match=r"sent one body for several pages: .*'north', 'page': '1'"),
+        pytest.raises(RequestFailedError, match=r"sent one body for several pages: .*'(north|south)', 'page': '1'"),
     ):
         walk(tmp_path, server)
 
