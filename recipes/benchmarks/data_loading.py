@@ -5,7 +5,8 @@
 Four kinds of rows are written to a temporary folder: 5-D cubes, spectra, graphs, and rows of a table. Each is then
 read in a shuffled order into batches of tensors, in turn with the limit: the same batches gathered from a
 `numpy.memmap` of the same values (a table: `pyarrow.Table.take`). A ratio is the median over the rounds of samples/s
-divided by those of the limit in the same round. `cold` drops the files from the page cache first.
+divided by those of the limit in the same round. `cold` drops the files from the page cache first, which leaves pages
+that a process has mapped, so that it says little of the map-style reader. Workers are threads that read ahead.
 """
 
 import argparse

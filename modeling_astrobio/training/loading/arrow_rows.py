@@ -29,10 +29,6 @@ class ArrowRows(Dataset):
     def _cells(self) -> TableCells:
         return TableCells(self._dataset.with_format("arrow")[:])
 
-    def __getstate__(self) -> dict[str, Any]:
-        # A data set travels to another process as the name of its files, its table as a copy.
-        return {"_dataset": self._dataset}
-
     @property
     def group_sizes(self) -> list[int]:
         """Every row can be read alone."""

@@ -1,6 +1,7 @@
 """Rows read from Parquet files, a row group at a time, from the disk or from the Hub."""
 
 import bisect
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -46,15 +47,9 @@ class ParquetRows(Dataset):
         self._starts = [0]
         for size in self.group_sizes:
             self._starts.append(self._starts[-1] + size)
-        self._forget()
-
-    def _forget(self) -> None:
         self._files: dict[int, pq.ParquetFile] = {}
         self._read: OrderedDict[int, TableCells] = OrderedDict()
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Open files and decoded groups stay in their process.
-        return {**self.__dict__, "_files": {}, "_read": OrderedDict()}
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -63,7 +58,10 @@ class ParquetRows(Dataset):
         if not 0 <= row < len(self):
             raise IndexError(f"row must be from 0 to {len(self) - 1}; got {row}.")
         group = bisect.bisect_right(self._starts, row) - 1
-        return self._group(group).row(row - self._starts[group])
+        # One thread decodes at a time, so that none reads a group that another is reading.
+        with self._lock:
+            cells = self._group(group)
+        return cells.row(row - self._starts[group])
 
     def _group(self, group: int) -> TableCells:
         if group not in self._read:

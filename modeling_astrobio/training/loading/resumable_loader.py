@@ -1,10 +1,9 @@
 """Batches in a shuffled order that a stopped run goes on with at the very next row."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, cast
-
-import torch
-from torch.utils.data import DataLoader, Dataset
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
 
 from .row_order import row_order
 
@@ -41,9 +40,9 @@ class ResumableLoader:
         seed: Of the order.
         rank: Of this process.
         world_size: Processes.
-        num_workers: Processes that read ahead for this one; 0 reads when asked.
+        num_workers: Threads that read ahead; 0 reads when asked. Copies and decoding leave Python's lock, and a batch
+            from a thread needs no copy, where one from a process costs more than the reading.
         prefetch_factor: Batches that each worker reads ahead; bounds the memory.
-        pin_memory: Whether batches are put where a GPU copies from.
     """
 
     def __init__(
@@ -57,7 +56,6 @@ class ResumableLoader:
         world_size: int = 1,
         num_workers: int = 0,
         prefetch_factor: int = 2,
-        pin_memory: bool = False,
     ):
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
@@ -71,8 +69,11 @@ class ResumableLoader:
         self.rows, self.batch_size, self.collate = rows, batch_size, collate
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self.epoch, self.rows_seen = 0, 0
-        self.num_workers, self.pin_memory = num_workers, pin_memory
-        self.prefetch_factor = prefetch_factor if num_workers else None
+        if num_workers < 0 or prefetch_factor < 1:
+            raise ValueError(
+                f"num_workers must be at least 0 and prefetch_factor at least 1; got {num_workers}, {prefetch_factor}."
+            )
+        self.num_workers, self.prefetch_factor = num_workers, prefetch_factor
 
     @property
     def rows_per_step(self) -> int:
@@ -88,20 +89,32 @@ class ResumableLoader:
         starts = range(self.rows_seen, len(order) - self.rows_per_step + 1, self.rows_per_step)
         mine = self.rank * self.batch_size
         batches = [order[start + mine : start + mine + self.batch_size].tolist() for start in starts]
-        # Its own generator: the loader would else draw from the one that dropout draws from.
-        loader: DataLoader[Any] = DataLoader(
-            cast(Dataset[Any], self.rows),
-            batch_sampler=batches,
-            collate_fn=self.collate,
-            num_workers=self.num_workers,
-            prefetch_factor=self.prefetch_factor,
-            pin_memory=self.pin_memory,
-            generator=torch.Generator(),
-        )
-        for batch in loader:
+        for batch in self._batches(batches):
             self.rows_seen += self.rows_per_step
             yield batch
         self.epoch, self.rows_seen = self.epoch + 1, 0
+
+    def _batches(self, batches: Sequence[list[int]]) -> Iterator[Any]:
+        """Read batches in order, those ahead of the loop in threads."""
+        if not self.num_workers:
+            yield from map(self._read, batches)
+            return
+        waiting: deque[Future[Any]] = deque()
+        pool = ThreadPoolExecutor(self.num_workers, thread_name_prefix="read-ahead")
+        try:
+            for batch in batches:
+                waiting.append(pool.submit(self._read, batch))
+                if len(waiting) > self.num_workers * self.prefetch_factor:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            # A loop that ends early waits for no more than what is being read.
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _read(self, batch: list[int]) -> Any:
+        gather = getattr(self.rows, "__getitems__", None)
+        return self.collate(gather(batch) if gather is not None else [self.rows[row] for row in batch])
 
     def state_dict(self) -> dict[str, int]:
         """Return where the loop is: the epoch, the rows of it that all ranks have seen, and what the order is of."""

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import threading
 
 import datasets
 import numpy as np
@@ -209,3 +210,24 @@ def test_memory_is_bounded_by_the_row_groups(tmp_path):
         assert batch[0]["cube"].shape == (250_000,)
         most = max(most, process.memory_full_info().uss - before)
     assert most < 60e6
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_an_error_reaches_the_loop_and_an_early_end_waits_for_nothing(files, workers):
+    def refuse(rows: list[dict]) -> list[int]:
+        if 7 in numbers(rows):
+            raise ValueError("row 7 is of no use")
+        return numbers(rows)
+
+    loader = ResumableLoader(ParquetRows(files), 1, refuse, num_workers=workers)
+    seen = []
+    with pytest.raises(ValueError, match="row 7 is of no use"):
+        seen.extend(batch[0] for batch in loader)
+    order = row_order(ParquetRows(files).group_sizes, 0, 0).tolist()
+    # What comes before it came, and is counted.
+    assert seen == order[: order.index(7)]
+    assert loader.state_dict()["rows_seen"] == order.index(7)
+    before = threading.active_count()
+    for _ in ResumableLoader(ParquetRows(files), 1, collate, num_workers=workers):
+        break
+    assert threading.active_count() <= before
