@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_scripts.harness.archive import Archive, Request, TableConfig
+from data_scripts.harness.archive import Archive, BodyFormat, Request, TableConfig
 from data_scripts.harness.body_formats import check_body
 from data_scripts.harness.crawl import Crawl, Node
 from data_scripts.harness.errors import BadBodyError, BuildError
@@ -38,18 +38,24 @@ def import_files(
     nodes: dict[str, dict[str, Node]] = {}
     for path in files:
         table, stage = _recognised(archive, tables, path)
-        try:
-            check_body(path, table.stages[stage].body_format)
-        except BadBodyError as error:
-            raise BuildError(f"{path} must be a whole {table.stages[stage].body_format} file; {error}") from error
         sha256 = sha256_of(path)
         # Parsers may need the name: some archives state the year of a log nowhere else.
         request = Request(f"file:{sha256}", stage, release=release, context=(("file_name", path.name),))
+        # A file that is kept was whole when it was taken in.
+        if snapshot.find(request, withdrawn_too=True) is None:
+            _check(path, table.stages[stage].body_format)
         # A file given twice has its rows once.
         of_table = nodes.setdefault(table.name, {})
         if sha256 not in of_table:
             of_table[sha256] = Node(request, answer=snapshot.import_file(request, path))
     return {name: Crawl(list(of_table.values()), [], whole=True) for name, of_table in nodes.items()}
+
+
+def _check(path: Path, body_format: BodyFormat) -> None:
+    try:
+        check_body(path, body_format)
+    except BadBodyError as error:
+        raise BuildError(f"{path} must be a whole {body_format} file; {error}") from error
 
 
 def _recognised(archive: Archive, tables: Sequence[TableConfig], path: Path) -> tuple[TableConfig, str]:
