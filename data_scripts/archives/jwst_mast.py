@@ -77,17 +77,6 @@ def first_observations(selection: Selection) -> Iterator[Request]:
     yield caom_request(selection, "observations")
 
 
-def follow_to_products(answer: Answer) -> list[Request]:
-    """Ask for the files of the observations of this page, then for the next page."""
-    return [*mast.product_requests(answer, "products"), *mast.next_page(answer)]
-
-
-def follow_to_spectra(answer: Answer) -> list[Request]:
-    """Ask for the extracted spectra in a list of files, then for its next page."""
-    uris = mast.file_uris(answer, ("X1D", "C1D"))
-    return [*(mast.download(uri, "spectrum") for uri in uris), *mast.next_page(answer)]
-
-
 def first_data_sets(selection: Selection, mission: str, stage: str) -> Iterator[Request]:
     """Ask for the first data sets of a mission."""
     columns = {"jwst": missions.JWST, "hst": missions.HST}[mission]
@@ -214,7 +203,7 @@ TABLES = (
         objects=("obs_id",),
         first=first_observations,
         stages={
-            "observations": Stage("json", follow=follow_to_products),
+            "observations": Stage("json", follow=mast.follow_to_products),
             "products": Stage("json", rows=mast.product_rows, follow=mast.next_page, total=mast.mashup_total),
         },
         recognise=recognise_products,
@@ -258,8 +247,9 @@ TABLES = (
         objects=("TARGPROP",),
         first=first_observations,
         stages={
-            "observations": Stage("json", follow=follow_to_products),
-            "products": Stage("json", follow=follow_to_spectra),
+            "observations": Stage("json", follow=mast.follow_to_products),
+            # Extracted spectra.
+            "products": Stage("json", follow=partial(mast.follow_to_files, kinds=("X1D", "C1D"), stage="spectrum")),
             "spectrum": Stage("fits", rows=partial(jwst_spectra.spectrum_rows, keywords=SPECTRUM_KEYWORDS)),
         },
         recognise=recognise_spectrum,

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from data_scripts.archives.protocols import light_curves, mast
 from data_scripts.archives.protocols.ipac import ipac_head, ipac_rows
+from data_scripts.archives.protocols.nexsci_tables import NSTED
 from data_scripts.archives.schemas.caom import TIME_SERIES_OBSERVATIONS
 from data_scripts.archives.schemas.kepler_objects import KOI
 from data_scripts.archives.schemas.kepler_time_series import KEPLER_TIME_SERIES
@@ -16,8 +17,6 @@ from data_scripts.harness.errors import BadBodyError
 
 __all__ = ["ARCHIVE"]
 
-# https://exoplanetarchive.ipac.caltech.edu/docs/program_interfaces.html
-NSTED = "https://exoplanetarchive.ipac.caltech.edu/cgi-bin/nstedAPI/nph-nstedAPI"
 DR25 = "q1_q17_dr25_koi"
 
 OPTIONS = {
@@ -61,17 +60,6 @@ def first_observations(selection: Selection) -> Iterator[Request]:
     ]
     size = mast.page_size(selection.limit)
     yield mast.filtered("Mast.Caom.Filtered", TIME_SERIES_OBSERVATIONS, filters, "observations", size)
-
-
-def follow_to_products(answer: Answer) -> list[Request]:
-    """Ask for the files of the observations of this page, then for the next page."""
-    return [*mast.product_requests(answer, "products"), *mast.next_page(answer)]
-
-
-def follow_to_light_curves(answer: Answer) -> list[Request]:
-    """Ask for the long and short cadence light curves in a list of files, then for its next page."""
-    uris = mast.file_uris(answer, ("LLC", "SLC"))
-    return [*(mast.download(uri, "light_curve") for uri in uris), *mast.next_page(answer)]
 
 
 def nsted(table: str, columns: tuple[Column, ...] | str, stage: str, **where: str) -> Request:
@@ -121,12 +109,6 @@ def recognise_light_curve(name: str, head: bytes) -> str | None:
     return "light_curve" if light_curves.is_light_curve(head, "Kepler") else None
 
 
-def recognise_observations(name: str, head: bytes) -> str | None:
-    """Return the stage that reads observations."""
-    columns = ("obs_collection", "s_region", "sequence_number", "provenance_name")
-    return "observations" if mast.has_columns(head, *columns) else None
-
-
 def recognise_objects(name: str, head: bytes) -> str | None:
     """Return the stage that reads the DR25 objects of interest."""
     table = ipac_head(head)
@@ -151,7 +133,7 @@ TABLES = (
         objects=("target_name",),
         first=first_observations,
         stages={"observations": Stage("json", rows=mast.mashup_rows, follow=mast.next_page, total=mast.mashup_total)},
-        recognise=recognise_observations,
+        recognise=mast.recognise_time_series,
         options=OPTIONS,
     ),
     TableConfig(
@@ -187,8 +169,9 @@ TABLES = (
         objects=("OBJECT",),
         first=first_observations,
         stages={
-            "observations": Stage("json", follow=follow_to_products),
-            "products": Stage("json", follow=follow_to_light_curves),
+            "observations": Stage("json", follow=mast.follow_to_products),
+            # Long and short cadence.
+            "products": Stage("json", follow=partial(mast.follow_to_files, kinds=("LLC", "SLC"), stage="light_curve")),
             "light_curve": Stage("fits", rows=partial(light_curves.light_curve_rows, keywords=KEYWORDS)),
         },
         recognise=recognise_light_curve,

@@ -67,17 +67,6 @@ def first_observations(selection: Selection) -> Iterator[Request]:
     yield mast.filtered("Mast.Caom.Filtered", TIME_SERIES_OBSERVATIONS, filters, "observations", size)
 
 
-def follow_to_products(answer: Answer) -> list[Request]:
-    """Ask for the files of the observations of this page, then for the next page."""
-    return [*mast.product_requests(answer, "products"), *mast.next_page(answer)]
-
-
-def follow_to_light_curves(answer: Answer) -> list[Request]:
-    """Ask for the light curves of 120 and 20 s in a list of files, then for its next page."""
-    uris = mast.file_uris(answer, ("LC", "FAST-LC"))
-    return [*(mast.download(uri, "light_curve") for uri in uris), *mast.next_page(answer)]
-
-
 def first_stars(selection: Selection) -> Iterator[Request]:
     """Ask for the first page of the input catalogue's stars, by number or by brightness."""
     mast.refuse_since(selection.since, "tic", "its rows have no date of change")
@@ -161,12 +150,6 @@ def recognise_stars(name: str, head: bytes) -> str | None:
     return "stars" if mast.has_columns(head, "TWOMASS", "Tmag", "TESSflag") else None
 
 
-def recognise_observations(name: str, head: bytes) -> str | None:
-    """Return the stage that reads observations."""
-    columns = ("obs_collection", "s_region", "sequence_number", "provenance_name")
-    return "observations" if mast.has_columns(head, *columns) else None
-
-
 def recognise_light_curve(name: str, head: bytes) -> str | None:
     """Return the stage that reads light curves."""
     return "light_curve" if light_curves.is_light_curve(head, "TESS") else None
@@ -212,7 +195,7 @@ TABLES = (
         objects=("target_name",),
         first=first_observations,
         stages={"observations": MASHUP_PAGES},
-        recognise=recognise_observations,
+        recognise=mast.recognise_time_series,
         options=OPTIONS,
     ),
     TableConfig(
@@ -223,8 +206,11 @@ TABLES = (
         objects=("OBJECT",),
         first=first_observations,
         stages={
-            "observations": Stage("json", follow=follow_to_products),
-            "products": Stage("json", follow=follow_to_light_curves),
+            "observations": Stage("json", follow=mast.follow_to_products),
+            # Of 120 and 20 s.
+            "products": Stage(
+                "json", follow=partial(mast.follow_to_files, kinds=("LC", "FAST-LC"), stage="light_curve")
+            ),
             "light_curve": Stage("fits", rows=partial(light_curves.light_curve_rows, keywords=KEYWORDS)),
         },
         recognise=recognise_light_curve,

@@ -25,6 +25,8 @@ __all__ = [
     "download",
     "file_uris",
     "filtered",
+    "follow_to_files",
+    "follow_to_products",
     "has_columns",
     "invoke",
     "json_body",
@@ -38,6 +40,7 @@ __all__ = [
     "product_requests",
     "product_rows",
     "range_of",
+    "recognise_time_series",
     "refuse_since",
     "released_since",
 ]
@@ -264,3 +267,19 @@ def _mashup(answer: Answer) -> dict[str, Any]:
         # EXECUTING is sent while the query runs: the same request is to be sent again.
         raise BadBodyError(f"the Mashup answer has status {status}: {message}", again=status == "EXECUTING")
     return page
+
+
+def follow_to_products(answer: Answer) -> list[Request]:
+    """Ask for the files of the observations of this page, then for the next page."""
+    return [*product_requests(answer, "products"), *next_page(answer)]
+
+
+def follow_to_files(answer: Answer, kinds: Sequence[str], stage: str) -> list[Request]:
+    """Ask for the files of some kinds in a list of files, then for its next page."""
+    return [*(download(uri, stage) for uri in file_uris(answer, kinds)), *next_page(answer)]
+
+
+def recognise_time_series(name: str, head: bytes) -> str | None:
+    """Return the stage that reads observations with a light curve."""
+    columns = ("obs_collection", "s_region", "sequence_number", "provenance_name")
+    return "observations" if has_columns(head, *columns) else None
