@@ -76,10 +76,11 @@ def flat_rows(answer: Answer) -> Iterator[pa.Table]:
 
 
 def recognise_genes(name: str, head: bytes) -> str | None:
-    """Recognise look-ups of genes, alone or in a batch; other answers of the service are JSON too."""
+    """Recognise look-ups of genes, alone or in a batch, also expanded; other answers of the service are JSON too."""
     text = head.decode("utf-8", errors="replace").lstrip()
     types = set(re.findall(r'"object_type"\s*:\s*"(\w+)"', text))
-    return "lookup" if text.startswith("{") and types == {"Gene"} and '"seq_region_name"' in text else None
+    is_gene = "Gene" in types and types <= {"Gene", "Transcript", "Translation", "Exon"}
+    return "lookup" if text.startswith("{") and is_gene and '"seq_region_name"' in text else None
 
 
 def recognise_genomes(name: str, head: bytes) -> str | None:

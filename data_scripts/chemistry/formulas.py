@@ -19,7 +19,7 @@ _ELEMENTS = frozenset(
 )
 # Groups that models leave open, such as the protein of an acyl carrier; they are conserved like elements.
 _GROUPS = frozenset("RXZ")
-_PART = re.compile(r"([A-Z][a-z]?)(\d+(?:\.\d+)?)?")
+_PART = re.compile(r"([A-Z][a-z]?)([0-9]+(?:\.[0-9]+)?)?")
 
 
 def exact(number: float) -> Fraction:

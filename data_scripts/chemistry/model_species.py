@@ -13,7 +13,8 @@ __all__ = ["SPECIES_FILE", "model_species", "read_species_file"]
 
 SPECIES_FILE = "species.csv"
 _COLUMNS = ["file", "species"]
-# Names that publications gave to models whose files name no organism. A suffix such as _fixed is not part of it.
+# Names that publications gave to models whose files name no organism; a suffix _fixed is not part of them. Species
+# are called as the publications call them.
 _PUBLISHED = {
     "Acinetobacter baumannii": "AbyMBEL891",
     "Acinetobacter baylyi": "iAbaylyiV4",
@@ -60,7 +61,7 @@ _PUBLISHED = {
     "Rhodobacter sphaeroides": "iRsp1095",
     "Rhodoferax ferrireducens": "iCR744",
     "Saccharomyces cerevisiae": "iFF708 iIN800 iLL672 iMM904 iND750",
-    "Salmonella enterica": "STM_v1_0 iMA945 iRR1083",
+    "Salmonella enterica": "STM_v1_0 iMA945 iRR1083 iYS1720",
     "Schizosaccharomyces pombe": "SpoMBEL1693",
     "Shewanella oneidensis": "iSO783",
     "Staphylococcus aureus": "iMH551 iSB619 iYS854",
@@ -69,7 +70,7 @@ _PUBLISHED = {
     "Synechocystis sp. PCC 6803": "iJN678 iSyn669",
     "Thermotoga maritima": "T_Maritima iLJ478",
     "Vibrio vulnificus": "VvuMBEL943",
-    "Yersinia pestis": "iAN818m iPC815",
+    "Yersinia pestis": "iAN818m iAN840m iPC815",
     "Zea mays": "iRS1563",
     "Zymomonas mobilis": "iZM363 iZmobMBEL601",
 }
@@ -79,8 +80,9 @@ _SPECIES_OF_ID = {name: species for species, names in _PUBLISHED.items() for nam
 def model_species(file: str, model_id: str, model_name: str, has_taxon: bool, stated: Mapping[str, str]) -> str | None:
     """Return the species of a model, or None if nothing names it.
 
-    What `species.csv` states of the file comes first, then the published name of the model, then the model's own
-    name, which is the organism's in files of BiGG; those state its taxon.
+    What `species.csv` states of the file comes first, then the published name of the model: its identifier, else a
+    word of the model's name or the file's name, since old files are numbered by the program that wrote them. Last
+    comes the model's own name, which is the organism's in files of BiGG; those state its taxon.
 
     Args:
         file: Name of the file.
@@ -91,9 +93,10 @@ def model_species(file: str, model_id: str, model_name: str, has_taxon: bool, st
     """
     if file in stated:
         return stated[file]
-    published = _SPECIES_OF_ID.get(model_id.removesuffix("_fixed"))
-    if published is not None:
-        return published
+    for name in (model_id, *model_name.split(), file.partition(".")[0]):
+        published = _SPECIES_OF_ID.get(name.removesuffix("_fixed"))
+        if published is not None:
+            return published
     if has_taxon and re.match(r"(Candidatus )?[A-Z][a-z]+ [a-z]", model_name):
         return species_name(model_name)
     return None

@@ -21,6 +21,7 @@ __all__ = [
     "MoleculeError",
     "inchikey_of",
     "molecule_cells",
+    "molecule_key",
     "parse_smiles",
 ]
 
@@ -172,6 +173,22 @@ def inchikey_of(mol: Chem.Mol) -> str:
     if not key:
         raise MoleculeError("a molecule that InChI has no name for")
     return key
+
+
+def molecule_key(mol: Chem.Mol, smiles: str) -> str:
+    """Return a text that is equal for all spellings of a molecule, and for no other molecule.
+
+    RDKit writes a cage whose centres mirror each other in more than one way. InChI does not, but it knows tautomers
+    and radicals as one: what has stereo is named by the SMILES without it, and by InChI with fixed hydrogens.
+
+    Args:
+        mol: The molecule.
+        smiles: Its canonical SMILES.
+    """
+    if not set(smiles) & set("@/\\"):
+        return smiles
+    with rdBase.BlockLogs():
+        return f"{Chem.MolToSmiles(mol, isomericSmiles=False)} {Chem.MolToInchi(mol, options='/FixedH')}"
 
 
 def molecule_cells(mol: Chem.Mol) -> dict[str, Any]:

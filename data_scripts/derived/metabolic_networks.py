@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 from datasets import DatasetDict, Features, List, Value
 
-from data_scripts.chemistry.metabolic_models import MetabolicModel, Reaction, model_files, read_model
+from data_scripts.chemistry.metabolic_models import MetabolicModel, Reaction, read_model
+from data_scripts.chemistry.model_files import model_files
 from data_scripts.chemistry.model_species import SPECIES_FILE, model_species, read_species_file
 from data_scripts.derived.split_writer import SplitWriter
 from data_scripts.harness.errors import BuildError
@@ -98,7 +99,7 @@ METABOLIC_NETWORKS_CARD = DatasetCard(
         "formulas, charges, flux bounds, genes, and the exact balance of every reaction."
     ),
     columns={name: description for name, (_, description) in _COLUMNS.items()},
-    source="SBML files and JSON models given to the builder; each is the work of its publication, to be cited.",
+    source="Models in SBML, JSON or YAML given to the builder; each is the work of its publication, to be cited.",
     method=(
         "Files are read with cobra. A formula counts as known if all its symbols are elements or open groups (R, X, "
         "Z), which are conserved like elements; charges count as unknown where a file gives 0 for every metabolite. "
@@ -108,7 +109,8 @@ METABOLIC_NETWORKS_CARD = DatasetCard(
         "with all its models, as in every other data set of this project."
     ),
     limits=(
-        "Identifiers differ between models: what one calls `atp_c` may be `ATP[c]` in another. Bounds hold the "
+        "Identifiers differ between models: what one calls `atp_c` may be `ATP[c]` in another. So do the columns of "
+        "`element_counts` and `element_residual`: place them by `elements` to batch models. Bounds hold the "
         "modeller's medium and knock-outs beside what is known of directions. Biomass reactions do not balance by "
         "design, and no reaction can be judged where a formula or charge is missing, which is so for whole models. "
         "With few species a split can be empty: leave out one `object_id` after another to test on new organisms."
@@ -132,9 +134,9 @@ def build_metabolic_networks(inputs: Mapping[str, Path], seed: int = 0) -> Datas
     """Build the data set from a folder of models.
 
     Args:
-        inputs: `models`: folder of SBML files and cobra's JSON, plain or .gz, with `species.csv` beside them if they
-            do not tell their species. `object_identity`: its folder, if there is one, so that the species is named as
-            in other data sets.
+        inputs: `models`: folder of SBML files and cobra's JSON or YAML, plain or .gz, with `species.csv` beside them
+            if they do not tell their species. `object_identity`: its folder, if there is one, so that the species is
+            named as in other data sets.
         seed: Not used: nothing is drawn.
 
     Returns:

@@ -15,6 +15,7 @@ from data_scripts.chemistry.molecule_graph import (
     MoleculeError,
     inchikey_of,
     molecule_cells,
+    molecule_key,
     parse_smiles,
 )
 from data_scripts.derived.split_writer import SplitWriter
@@ -82,11 +83,11 @@ MOLECULES_CARD = DatasetCard(
     source="Lists of SMILES and tables given to the builder; `source_file` and `source_sha256` name them.",
     method=(
         "A line becomes a molecule if RDKit reads it and every valence is possible; its atoms are renumbered in the "
-        "order of its canonical SMILES, so one molecule is one row however it was written. Lines with the canonical "
-        "SMILES of an earlier one, and lines that cannot be used, are in the split `rejected` with the reason. "
+        "order of its canonical SMILES, so one molecule is one row however it was written. Lines with the molecule of "
+        "an earlier one, and lines that cannot be used, are in the split `rejected` with the reason. "
         "Measured properties of such a duplicate that the earlier line lacks are given to that line. Molecules whose "
         "InChIKeys share the first block are in one split: stereoisomers, isotopologues, protonation states, and "
-        "those tautomers that InChI knows as one."
+        "those tautomers that InChI knows as one. Salts, and ketones beside their enols, are molecules of their own."
     ),
     limits=(
         "Hydrogens are counts, not nodes. Molecules of one Murcko scaffold are in different splits: group by "
@@ -165,31 +166,32 @@ def _cells(entry: Entry, seen: dict[bytes, str], measurements: _Measurements) ->
     try:
         mol, smiles = parse_smiles(entry.smiles)
         cells["smiles"] = smiles
-        key = hashlib.sha256(smiles.encode()).digest()[:16]
-        if key in seen:
-            return REJECTED, {**cells, "rejected": f"the molecule of {seen[key]}"}
+        key = molecule_key(mol, smiles)
+        digest = hashlib.sha256(key.encode()).digest()[:16]
+        if digest in seen:
+            return REJECTED, {**cells, "rejected": f"the molecule of {seen[digest]}"}
         inchikey = inchikey_of(mol)
     except MoleculeError as error:
         return REJECTED, {**cells, "rejected": str(error)}
-    seen[key] = f"line {entry.line} of {entry.file}"
+    seen[digest] = f"line {entry.line} of {entry.file}"
     skeleton = inchikey[:14]
     cells |= {"object_id": skeleton, "inchikey": inchikey, **molecule_cells(mol)}
-    if smiles in measurements:
-        cells |= _measured_cells(measurements[smiles].values())
+    if key in measurements:
+        cells |= _measured_cells(measurements[key].values())
     return split_of(skeleton), cells
 
 
 def _all_measurements(entries: Iterable[Entry]) -> _Measurements:
-    """Properties by canonical SMILES, then by name and unit; the first value stays."""
+    """Properties by the key of the molecule, then by name and unit; the first value stays."""
     found: _Measurements = {}
     for entry in entries:
         if entry.measured and entry.problem is None:
             try:
-                _, smiles = parse_smiles(entry.smiles)
+                key = molecule_key(*parse_smiles(entry.smiles))
             except MoleculeError:
                 # The line is rejected, with this reason, when the molecules are read.
                 continue
-            of_molecule = found.setdefault(smiles, {})
+            of_molecule = found.setdefault(key, {})
             for property in entry.measured:
                 of_molecule.setdefault((property.name, property.unit), property)
     return found

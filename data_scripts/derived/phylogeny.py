@@ -127,8 +127,9 @@ def build_phylogeny(inputs: Mapping[str, Path], seed: int = 0) -> DatasetDict:
     """Build the data set from a built folder of `gtdb`.
 
     Args:
-        inputs: `gtdb`: the folder; its `metadata`, or its `taxonomy` where it has no other, which has no features.
-            `object_identity`: its folder, if there is one, so that species are named as in other data sets.
+        inputs: `gtdb`: the folder; its `metadata`, and its `taxonomy` for genomes that have no other, which then have
+            no features. `object_identity`: its folder, if there is one, so that species are named as in other data
+            sets.
         seed: Not used: nothing is drawn.
 
     Returns:
@@ -143,12 +144,9 @@ def build_phylogeny(inputs: Mapping[str, Path], seed: int = 0) -> DatasetDict:
             "Pass --from-folder gtdb=DIR."
         )
     folder = inputs["gtdb"]
-    config = _METADATA if _METADATA in config_names(folder) else _TAXONOMY
-    has = set(read_schema(folder, config).names)
-    optional = [name for name in (*GENOME_FEATURES, _REPRESENTATIVE) if name in has]
-    table = read_config(folder, config, ("accession", *_RANK_COLUMNS, *optional, *_PROVENANCE))
+    table = _genomes(folder)
     if pc.count_distinct(table["accession"]).as_py() != table.num_rows:
-        raise BuildError(f"accession must be of one genome each in {config} of {folder}. Build gtdb again.")
+        raise BuildError(f"accession must be of one genome each in {folder}. Build gtdb again.")
     identity = IdentityTable.load(inputs["object_identity"]) if "object_identity" in inputs else None
     objects, splits = split_rows(table, (_SPECIES,), identity)
     table = table.append_column("object_id", pa.array(objects)).append_column("split", pa.array(splits))
@@ -156,6 +154,22 @@ def build_phylogeny(inputs: Mapping[str, Path], seed: int = 0) -> DatasetDict:
         for split, tree in _trees(table):
             writer.write(split, [tree])
         return writer.finish()
+
+
+def _genomes(folder: Path) -> pa.Table:
+    """Genomes of the metadata, and without features those of which only the taxonomy is there."""
+    found: list[pa.Table] = []
+    for config in (_METADATA, _TAXONOMY):
+        if config in config_names(folder):
+            has = set(read_schema(folder, config).names)
+            optional = [name for name in (*GENOME_FEATURES, _REPRESENTATIVE) if name in has]
+            table = read_config(folder, config, ("accession", *_RANK_COLUMNS, *optional, *_PROVENANCE))
+            for other in found:
+                table = table.filter(pc.invert(pc.is_in(table["accession"], value_set=other["accession"])))
+            found.append(table)
+    if not found:
+        raise BuildError(f"gtdb must hold {_METADATA} or {_TAXONOMY}; got {folder}. Build gtdb and pass its folder.")
+    return pa.concat_tables(found, promote_options="default")
 
 
 def _trees(table: pa.Table) -> Iterator[tuple[str, dict[str, Any]]]:

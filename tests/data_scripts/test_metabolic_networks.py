@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import warnings
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from modeling_astrobio.training.loading.array_cells import TableCells
 
 pytest.importorskip("cobra", reason="the extra chem is not installed")
 import cobra
+import torch
 from cobra.util import create_stoichiometric_matrix
 
 from data_scripts.chemistry.formulas import balance, exact, parse_formula
@@ -90,6 +92,14 @@ def folder_with(tmp_path, **models):
     lines = [f"{name}.json,Testella sp. {place}" for place, name in enumerate(models)]
     (folder / "species.csv").write_text("\n".join(["file,species", *lines]) + "\n")
     return {"models": folder}
+
+
+def broken(**changes):
+    content = json.loads(cobra.io.to_json(made_up_model()))
+    for key, value in changes.items():
+        kind, place, name = key.split("__")
+        content[kind][int(place)][name] = value
+    return json.dumps(content).encode()
 
 
 def rows_of(splits):
@@ -211,6 +221,11 @@ def test_charges_that_a_file_does_not_state_are_unknown(tmp_path):
     cobra.io.write_sbml_model(made_up_model(), str(tmp_path / "made_up.xml"))
     read = {each.id: each.charge for each in read_model(tmp_path / "made_up.xml").metabolites}
     assert (read["e_c"], read["a_c"], read["d_c"], read["f_c"]) == (None, 0, -1, 2)
+    # Version 3 of the package has charges that are no whole numbers.
+    text = (tmp_path / "made_up.xml").read_text().replace("fbc/version2", "fbc/version3")
+    (tmp_path / "three.xml").write_text(text.replace('fbc:charge="2"', 'fbc:charge="1.5"'))
+    read = {each.id: each.charge for each in read_model(tmp_path / "three.xml").metabolites}
+    assert (read["e_c"], read["a_c"], read["d_c"], read["f_c"]) == (None, 0, -1, Fraction(3, 2))
 
 
 def test_sbml_and_json_and_gzip_give_the_same(tmp_path):
@@ -252,9 +267,72 @@ def test_species_decide_the_split(tmp_path):
     assert len(together[split_of("taxon 7")]) == 5
 
 
+def test_yaml_gives_what_json_gives(tmp_path):
+    cobra.io.save_json_model(made_up_model(), str(tmp_path / "a.json"))
+    cobra.io.save_yaml_model(made_up_model(), str(tmp_path / "a.yml"))
+    json_model, yaml_model = (read_model(tmp_path / name) for name in ("a.json", "a.yml"))
+    assert dataclasses.replace(yaml_model, sha256=json_model.sha256) == json_model
+
+
+def test_what_json_leaves_open_is_read(tmp_path):
+    body = broken(
+        metabolites__0__charge=math.nan,
+        metabolites__1__formula=5,
+        metabolites__2__compartment=1,
+        reactions__0__subsystem=["One", "Two"],
+        reactions__0__annotation={"rhea": 10000, "ec-code": None},
+    )
+    (tmp_path / "a.json").write_bytes(body)
+    model = read_model(tmp_path / "a.json")
+    a, b, c = model.metabolites[:3]
+    assert (a.charge, b.formula, b.elements, c.compartment) == (None, "5", None, "1")
+    reaction = model.reactions[0]
+    assert (reaction.subsystem, reaction.rhea_ids, reaction.ec_numbers) == ("One; Two", ("RHEA:10000",), ())
+
+
+SBML_2 = """\
+<?xml version="1.0" encoding="UTF-8"?>
+<sbml xmlns="http://www.sbml.org/sbml/level2{version_name}" level="2" version="{version}"><model id="MODELID_1">
+<listOfCompartments><compartment id="c"/></listOfCompartments>
+<listOfSpecies>
+<species id="M_a_c" compartment="c" charge="-1"><notes><html xmlns="http://www.w3.org/1999/xhtml">
+<p>FORMULA: C2H3O2</p><p>CHARGE: -1</p></html></notes></species>
+<species id="M_b_c" compartment="c"><notes><html xmlns="http://www.w3.org/1999/xhtml"><p>FORMULA: (C6H10O5)n</p></html>
+</notes></species>
+</listOfSpecies>
+<listOfReactions><reaction id="R_AB" reversible="true"><notes><html xmlns="http://www.w3.org/1999/xhtml">
+<p>GENE_ASSOCIATION: {rule}</p><p>SUBSYSTEM: Testing</p></html></notes>
+<listOfReactants><speciesReference species="M_a_c" stoichiometry="0.5"/></listOfReactants>
+<listOfProducts><speciesReference species="M_b_c"/></listOfProducts>
+<kineticLaw><math xmlns="http://www.w3.org/1998/Math/MathML"><ci>FLUX_VALUE</ci></math><listOfParameters>
+<parameter id="LOWER_BOUND" value="-7"/><parameter id="UPPER_BOUND" value="8"/>
+</listOfParameters></kineticLaw></reaction></listOfReactions></model></sbml>
+"""
+
+
+@pytest.mark.parametrize("rule", ["", "(b1 and  b2)", " b1", f"b1 or {'b' * 300}", "b1\u00a0b2"])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
+def test_sbml_of_level_2_is_read_whatever_its_rules(tmp_path, version, rule):
+    path = tmp_path / "old.xml"
+    version_name = f"/version{version}" if version > 1 else ""
+    path.write_text(SBML_2.format(version=version, version_name=version_name, rule=rule))
+    model = read_model(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)
+        theirs = cobra.io.read_sbml_model(str(path))
+    (reaction,) = model.reactions
+    assert reaction.stoichiometry == {"a_c": Fraction(-1, 2), "b_c": 1}
+    assert (reaction.lower_bound, reaction.upper_bound) == (-7, 8)
+    assert reaction.gene_rule == theirs.reactions.AB.gene_reaction_rule
+    assert model.genes == tuple(gene.id for gene in theirs.genes)
+    a, b = model.metabolites
+    assert (a.charge, dict(a.elements), b.charge, b.elements) == (-1, {"C": 2, "H": 3, "O": 2}, None, None)
+
+
 @pytest.mark.parametrize(
     ("model_id", "name", "has_taxon", "species"),
     [
+        ("MODELID_2423527", "M. barkeri iAF692", False, "Methanosarcina barkeri"),
         ("iAF692", "", False, "Methanosarcina barkeri"),
         ("iGB555_fixed", "", False, "Neisseria meningitidis"),
         ("new", "Escherichia coli str. K-12 substr. MG1655", True, "Escherichia coli"),
@@ -266,6 +344,8 @@ def test_species_decide_the_split(tmp_path):
 def test_the_species_of_a_model(model_id, name, has_taxon, species):
     assert model_species("file.xml", model_id, name, has_taxon, {}) == species
     assert model_species("file.xml", model_id, name, has_taxon, {"file.xml": "Testella"}) == "Testella"
+    named = model_species("iIT341.xml.gz", model_id, name, has_taxon, {})
+    assert named == (species if model_id != "new" else "Helicobacter pylori")
 
 
 def test_the_folder_opens_and_gives_arrays(tmp_path):
@@ -282,6 +362,31 @@ def test_the_folder_opens_and_gives_arrays(tmp_path):
     assert set(METABOLIC_NETWORKS_CARD.columns) == set(METABOLIC_NETWORKS_FEATURES)
 
 
+def test_models_of_other_elements_are_batched_by_pyg(tmp_path):
+    pyg = pytest.importorskip("torch_geometric.data", reason="torch_geometric is not installed")
+    with_iron = made_up_model("b")
+    with_iron.metabolites.a_c.formula = "C2H4Fe"
+    splits = build_metabolic_networks(folder_with(tmp_path, a=made_up_model("a"), b=with_iron))
+    rows = [TableCells(splits[name].data.table).row(at) for name in SPLIT_NAMES for at in range(len(splits[name]))]
+    symbols = ["C", "Fe", "H", "O", "R"]
+    graphs = []
+    for row in rows:
+        counts = torch.zeros(len(row["metabolite_id"]), len(symbols), dtype=torch.float64)
+        counts[:, [symbols.index(each) for each in row["elements"]]] = torch.tensor(row["element_counts"])
+        graph = pyg.HeteroData()
+        graph["metabolite"].x = torch.column_stack([counts, torch.tensor(row["metabolite_charge"])])
+        graph["reaction"].x = torch.tensor(
+            np.stack([row["reaction_lower_bound"], row["reaction_upper_bound"]], axis=1)
+        )
+        graph["metabolite", "in", "reaction"].edge_index = torch.tensor(row["edge_index"])
+        graph["metabolite", "in", "reaction"].edge_attr = torch.tensor(row["stoichiometry"])
+        graphs.append(graph)
+    batch = pyg.Batch.from_data_list(graphs)
+    assert batch["metabolite"].x.shape == (14, 6)
+    assert sorted(batch["metabolite"].x[[0, 7], 1].tolist()) == [0, 1]
+    assert batch["metabolite", "in", "reaction"].edge_index.max(dim=1).values.tolist() == [13, 11]
+
+
 def test_what_is_wrong_is_named(tmp_path):
     inputs = folder_with(tmp_path, made_up=made_up_model())
     folder = inputs["models"]
@@ -289,6 +394,12 @@ def test_what_is_wrong_is_named(tmp_path):
         build_metabolic_networks({})
     with pytest.raises(BuildError, match=r"models must be a folder with \.json, \.sbml, \.xml"):
         build_metabolic_networks({"models": tmp_path / "nothing"})
+    (folder / "other.mat").write_bytes(b"MATLAB 5.0")
+    with pytest.raises(
+        BuildError, match=r"models must be SBML or cobra's JSON or YAML, plain or \.gz; got other\.mat"
+    ):
+        build_metabolic_networks(inputs)
+    (folder / "other.mat").unlink()
     (folder / "species.csv").unlink()
     with pytest.raises(BuildError, match=r"species must be known of each model; got none for made_up\.json"):
         build_metabolic_networks(inputs)
@@ -307,14 +418,6 @@ def test_what_is_wrong_is_named(tmp_path):
         build_metabolic_networks(inputs)
 
 
-def broken(**changes):
-    content = json.loads(cobra.io.to_json(made_up_model()))
-    for key, value in changes.items():
-        kind, place, name = key.split("__")
-        content[kind][int(place)][name] = value
-    return json.dumps(content).encode()
-
-
 @pytest.mark.parametrize(
     ("name", "body", "message"),
     [
@@ -329,9 +432,12 @@ def broken(**changes):
         (
             "a.json",
             broken(reactions__0__metabolites={"a_c": math.nan}),
-            "reaction MIX of a.json must have bounds and finite coefficients; got",
+            r"a\.json .*; reaction MIX must have bounds and finite coefficients; got",
         ),
         ("a.json", broken(reactions__0__lower_bound=2000.0), "a.json must be a model that cobra reads"),
+        ("a.json", broken(metabolites__0__charge="two"), "a.json must be a model with numbers and names .*'two'"),
+        ("a.json", broken(metabolites__0__charge=math.inf), "a.json must be a model with numbers and names"),
+        ("a.yml", b"- [", "a.yml must be a model that cobra reads"),
         ("a.json", b'{"metabolites": [], "reactions": [], "genes": [], "id": "x"}', "a.json must hold reactions"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import itertools
 import os
 from pathlib import Path
 
@@ -134,6 +135,24 @@ def test_how_a_molecule_is_written_does_not_matter(tmp_path):
     splits = build_molecules(folder_of(tmp_path, list__txt=text))
     assert len(rows_of(splits)) == len(SMILES)
     assert set(splits["rejected"]["rejected"]) == {f"the molecule of line {1 + 4 * n} of list.txt" for n in range(13)}
+
+
+def test_a_cage_is_one_molecule_however_it_is_written(tmp_path):
+    # RDKit has two canonical SMILES of each of the first four; those of a line after them are different molecules.
+    cages = (
+        "COC=N[C@H]1[C@H]2C[C@@H]1C2",
+        "C#C[C@H]1[C@]2(C)C[C@@]1(C)C2",
+        "C1[C@H]2C[C@@H]1[C@@H]1C[C@H]2C1",
+        "N#CC[C@]1(O)[C@@H]2C[C@H]1C2",
+    )
+    others = ("N/C=N/C", "N/C=N\\C", "C/C=C/[O]", "C/C=C/O", "C[C@H](F)O", "C[C@@H](F)O", "C[C@H](F)[18OH]")
+    written = [Chem.MolToRandomSmilesVect(Chem.MolFromSmiles(cage), 8, randomSeed=3) for cage in cages]
+    assert all(len({Chem.MolToSmiles(Chem.MolFromSmiles(way)) for way in ways}) == 2 for ways in written)
+    splits = build_molecules(folder_of(tmp_path, list__txt="\n".join([*itertools.chain(*written), *others])))
+    assert [row["source_line"] for row in sorted(rows_of(splits), key=lambda row: row["source_line"])] == [
+        *range(1, 33, 8),
+        *range(33, 40),
+    ]
 
 
 def test_what_is_no_molecule_is_kept_with_the_reason(tmp_path):

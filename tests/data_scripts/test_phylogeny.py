@@ -153,6 +153,20 @@ def test_a_taxonomy_has_no_features(tmp_path):
     assert not any(any(row["genome_is_representative"]) for _, row in found)
 
 
+def test_genomes_of_the_taxonomy_alone_are_not_lost(tmp_path):
+    table = made_up_genomes()
+    both = built(tmp_path, table.slice(0, 100))
+    of_taxonomy = ["accession", *COLUMNS, "source_release", "source_sha256"]
+    write_built(both["gtdb"], "taxonomy", table.slice(50).select(of_taxonomy))
+    found = {}
+    for _, row in trees(build_phylogeny(both)):
+        features = np.reshape(row["genome_features"], row["genome_features_shape"])
+        for place, node in enumerate(row["genome_node"]):
+            found[row["node_name"][node]] = np.isnan(features[place]).all()
+    accessions = table["accession"].to_pylist()
+    assert found == {accession: place >= 100 for place, accession in enumerate(accessions)}
+
+
 def test_what_is_wrong_is_named(tmp_path):
     with pytest.raises(BuildError, match="from-folder must name gtdb, and may name object_identity; got ncbi"):
         build_phylogeny({"ncbi": tmp_path})

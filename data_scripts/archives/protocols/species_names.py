@@ -22,7 +22,11 @@ def species_name(organism: str | None, lineage: Sequence[str] = ()) -> str | Non
     """
     if not organism:
         return None
-    name = re.sub(r"\s*\([^()]*\)", "", organism).strip() or organism
+    name, within = organism, 1
+    while within:
+        # Parentheses stand within parentheses in names of viruses: "Influenza A virus (A/Brisbane/59/2007(H1N1))".
+        name, within = re.subn(r"\s*\([^()]*\)", "", name)
+    name = name.strip() or organism
     words = name.split()
     before = words[:1] if words[0] == "Candidatus" else []
     words = words[len(before) :]

@@ -1,9 +1,11 @@
 """UniProtKB entries as the REST service's JSON: https://www.uniprot.org/help/api and the schema behind it."""
 
 import json
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
+from data_scripts.archives.protocols.delimited import open_plain
 from data_scripts.archives.protocols.uniprot_entry import Activity, Entry, iso_day, plain_text
 from data_scripts.harness.archive import Answer
 from data_scripts.harness.errors import BadBodyError
@@ -21,8 +23,10 @@ def json_entries(answer: Answer) -> Iterator[Entry]:
         BadBodyError: If an entry lacks what every entry has.
     """
     try:
-        page = json.loads(answer.body)
-    except ValueError as error:
+        # A download may be packed; pages of a search are not.
+        with open_plain(answer) as body:
+            page = json.loads(body.read())
+    except (ValueError, OSError, EOFError, zlib.error) as error:
         raise BadBodyError(f"the page does not parse: {error}", again=True) from error
     entries = page.get("results", [page]) if isinstance(page, dict) else page
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):

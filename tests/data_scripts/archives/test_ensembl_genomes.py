@@ -149,6 +149,24 @@ def test_a_recorded_look_up_is_read(archive_samples):
     assert row["species_taxonomy_id"] is None
 
 
+def test_an_expanded_look_up_is_of_its_gene(tmp_path):
+    place = {"species": "testella_prima", "seq_region_name": "1", "start": 5, "end": 95, "strand": -1}
+    shared = {**place, "biotype": "protein_coding", "assembly_name": "T1"}
+    exon = {**place, "id": "TESTE1", "object_type": "Exon"}
+    transcript = {**shared, "id": "TESTT1", "object_type": "Transcript", "Exon": [exon]}
+    transcript["Translation"] = {"id": "TESTP1", "object_type": "Translation", "length": 30}
+    gene = {**shared, "Transcript": [transcript], "id": "TESTG1", "object_type": "Gene", "source": "tests"}
+    path = tmp_path / "lookup.json"
+    path.write_text(json.dumps(gene))
+    table = ARCHIVE.table("genes")
+    assert table.recognise(path.name, path.read_bytes()) == "lookup"
+    assert table.recognise(path.name, json.dumps(transcript).encode()) is None
+    page = read_page(table, file_answer(path, "lookup"), "ensembl_genomes")
+    (row,) = page.good.to_pylist()
+    assert page.rejected.num_rows == 0
+    assert (row["id"], row["start"], row["end"], row["gene_source"]) == ("TESTG1", 5, 95, "tests")
+
+
 def test_a_look_up_of_a_transcript_is_refused(archive_samples, tmp_path):
     text = (archive_samples("ensembl_genomes") / "lookup_id_ENSG00000157764.json").read_bytes()
     other = tmp_path / "lookup.json"

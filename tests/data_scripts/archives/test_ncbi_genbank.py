@@ -213,6 +213,7 @@ def test_a_feature_without_place_has_an_empty_one():
         ("Tobacco mosaic virus", ["Tobamovirus"], "Tobacco mosaic virus"),
         ("Homo sapiens", [], "Homo sapiens"),
         ("", [], None),
+        ("Influenza A virus (A/Brisbane/59/2007(H1N1))", ["Viruses"], "Influenza A virus"),
         (None, [], None),
     ],
 )

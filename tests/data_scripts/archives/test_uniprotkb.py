@@ -3,12 +3,13 @@
 import dataclasses
 import datetime
 import gzip
+import json
 import re
 
 import pytest
 from Bio.SeqUtils.CheckSum import crc64
 from biology_walk import file_answer, walk_with_headers
-from replays.uniprotkb import ENTRIES, QUERY, REPLAYS
+from replays.uniprotkb import ENTRIES, QUERY, REPLAYS, as_sent
 from walk_replay import answer_of, rows_of, select
 
 from data_scripts.archives.protocols.uniprot_entry import activity_rows
@@ -177,9 +178,14 @@ def test_flat_text_and_xml_of_one_entry_give_the_same_rows(written):
     assert flat.cells["gene_names"] == ["tst", "tstX", "tstY", "T_0001"]
 
 
+JSON = json.dumps({"results": [as_sent({**ENTRIES[1], "accession": "T0TE00"}, 1)]})
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize(("text", "stage"), [(FLAT, "flat"), (XML, "xml")])
-def test_files_are_recognised_packed_and_not(text, stage, packed, written):
+@pytest.mark.parametrize(("text", "stage"), [(FLAT, "flat"), (XML, "xml"), (JSON, "search")])
+def test_files_are_recognised_packed_and_not(text, stage, packed, mark, written):
+    text = text if stage == "flat" else mark + text
     body = gzip.compress(text.encode()) if packed else text.encode()
     answer = written(body)
     assert TABLE.recognise("x", body) == stage
