@@ -1,7 +1,6 @@
 """Configuration of AstroLLM: a decoder with rotary positions, grouped-query attention, RMSNorm and SwiGLU."""
 
 import difflib
-from dataclasses import fields
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -9,6 +8,8 @@ from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_rope_utils import RopeParameters
 from transformers.utils.type_validators import interval
+
+from .configuration_presets import config_from_preset
 
 
 __all__ = ["AstroLLMConfig", "ASTRO_LLM_PRESETS"]
@@ -252,13 +253,5 @@ class AstroLLMConfig(PreTrainedConfig):
         Raises:
             ValueError: If the preset or an overridden field is unknown; the message names the nearest one.
         """
-        if name not in ASTRO_LLM_PRESETS:
-            raise ValueError(f"preset must be one of {sorted(ASTRO_LLM_PRESETS)}; got {name!r}.")
         # `num_labels` is a property, set through `id2label`.
-        known = {field.name for field in fields(cls)} | {"num_labels"}
-        for key in overrides:
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                remedy = f" Did you mean {near[0]!r}?" if near else ""
-                raise ValueError(f"{key!r} is not a field of {cls.__name__}.{remedy}")
-        return cls(**{**ASTRO_LLM_PRESETS[name], **overrides})
+        return config_from_preset(cls, ASTRO_LLM_PRESETS, name, overrides, properties=("num_labels",))

@@ -5,13 +5,14 @@ A document is a dict of `input_ids` and `labels`, lists of equal length; labels 
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import datasets
 import torch
-from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, concatenate_datasets
+from datasets import Dataset, DatasetDict, IterableDataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
+from .data_splits import Splits, open_splits
 from .errors import DataError
 from .llm_recipe import DataSection
 
@@ -32,8 +33,6 @@ IGNORE_INDEX = -100
 _OPEN_ROWS = 64
 _TOKENIZE_BATCH = 256
 
-Splits: TypeAlias = "DatasetDict | IterableDatasetDict"
-
 
 def load_splits(data: DataSection, embedded: Callable[[], DatasetDict]) -> Splits:
     """Open the data set of a recipe and check what can be checked without reading it all.
@@ -48,37 +47,10 @@ def load_splits(data: DataSection, embedded: Callable[[], DatasetDict]) -> Split
     Raises:
         DataError: If it cannot be opened, a split is absent or empty, or no known column is there.
     """
-    name = data.dataset_name
-    if name is None:
-        splits: Splits = embedded()
-        if data.streaming:
-            splits = IterableDatasetDict({split: rows.to_iterable_dataset() for split, rows in splits.items()})
-    else:
-        try:
-            splits = datasets.load_dataset(name, data.dataset_config, streaming=data.streaming)
-        # An empty JSON file ends in a StopIteration.
-        except (OSError, ValueError, StopIteration, datasets.exceptions.DatasetsError) as error:
-            raise DataError(
-                f"data.dataset_name={name!r} with data.dataset_config={data.dataset_config!r} cannot be opened: "
-                f"{type(error).__name__}: {error}. Pass a folder or Hub id that datasets.load_dataset opens."
-            ) from error
-    chosen = {}
-    for role in ("train", "validation", "test"):
-        split = getattr(data, f"{role}_split")
-        if split in splits:
-            chosen[role] = splits[split]
-        # Only the splits of the default names may be absent.
-        elif role == "train" or split != getattr(DataSection, f"{role}_split"):
-            raise DataError(f"data.{role}_split must be one of {sorted(map(str, splits))}; got {split!r}.")
-    if data.max_rows:
-        chosen = {role: _take(rows, data.max_rows) for role, rows in chosen.items()}
-    for role, rows in chosen.items():
+    splits = open_splits(data, embedded)
+    for role, rows in splits.items():
         _check_columns(rows, data, role)
-    return IterableDatasetDict(chosen) if data.streaming else DatasetDict(chosen)
-
-
-def _take(rows: Dataset | IterableDataset, count: int) -> Dataset | IterableDataset:
-    return rows.take(count) if isinstance(rows, IterableDataset) else rows.select(range(min(count, len(rows))))
+    return splits
 
 
 def _check_columns(rows: Dataset | IterableDataset, data: DataSection, role: str) -> None:

@@ -10,8 +10,8 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
+from .data_splits import Splits
 from .errors import CheckpointError, RecipeError
-from .llm_data import Splits
 from .llm_evaluation import compare_models, sample_continuations
 from .llm_model import build_model
 from .llm_recipe import AdapterSection, LLMRecipe
