@@ -357,7 +357,7 @@ def test_the_folder_opens_and_gives_arrays(tmp_path):
     folder = write_hub_folder(splits, METABOLIC_NETWORKS_CARD, tmp_path / "out")
     loaded = datasets.load_dataset(str(folder), "metabolic_networks", cache_dir=str(tmp_path / "cache"))
     assert loaded["test"].features == METABOLIC_NETWORKS_FEATURES
-    cells = TableCells(loaded["train"].data.table).row(0)
+    cells = TableCells(loaded["train"].data.table).rows([0])[0]
     assert (cells["edge_index"].shape, cells["element_counts"].shape) == ((2, 12), (7, 4))
     assert set(METABOLIC_NETWORKS_CARD.columns) == set(METABOLIC_NETWORKS_FEATURES)
 
@@ -367,7 +367,9 @@ def test_models_of_other_elements_are_batched_by_pyg(tmp_path):
     with_iron = made_up_model("b")
     with_iron.metabolites.a_c.formula = "C2H4Fe"
     splits = build_metabolic_networks(folder_with(tmp_path, a=made_up_model("a"), b=with_iron))
-    rows = [TableCells(splits[name].data.table).row(at) for name in SPLIT_NAMES for at in range(len(splits[name]))]
+    rows = [
+        cells for name in SPLIT_NAMES for cells in TableCells(splits[name].data.table).rows(range(len(splits[name])))
+    ]
     symbols = ["C", "Fe", "H", "O", "R"]
     graphs = []
     for row in rows:

@@ -243,7 +243,7 @@ def test_the_folder_opens_and_gives_arrays(tmp_path):
     assert {name: len(rows) for name, rows in loaded.items()} == {name: len(rows) for name, rows in splits.items()}
     assert loaded["train"].features == MOLECULES_FEATURES
     assert "| rejected | 2 |" in (folder / "README.md").read_text()
-    cells = TableCells(loaded["train"].data.table).row(0)
+    cells = TableCells(loaded["train"].data.table).rows([0])[0]
     assert cells["edge_index"].shape == (2, len(cells["bond_type"]))
     assert cells["atom_atomic_number"].dtype == np.int8
     # The same list gives the same bytes.

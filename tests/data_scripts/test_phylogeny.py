@@ -136,7 +136,7 @@ def test_the_folder_opens_and_gives_arrays(tmp_path):
     folder = write_hub_folder(splits, PHYLOGENY_CARD, tmp_path / "out")
     loaded = datasets.load_dataset(str(folder), "phylogeny", cache_dir=str(tmp_path / "cache"))
     assert loaded["validation"].features == PHYLOGENY_FEATURES
-    cells = TableCells(loaded["train"].data.table).row(0)
+    cells = TableCells(loaded["train"].data.table).rows([0])[0]
     assert cells["genome_features"].shape == (len(cells["genome_node"]), len(GENOME_FEATURES))
     assert cells["edge_index"].shape == (2, len(cells["node_rank"]) - 1)
     # The order of the genomes in the source does not matter.

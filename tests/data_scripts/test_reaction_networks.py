@@ -147,7 +147,7 @@ def test_the_folder_opens_and_gives_arrays(tmp_path):
     loaded = datasets.load_dataset(str(folder), "reaction_networks", cache_dir=str(tmp_path / "cache"))
     assert sum(len(part) for part in loaded.values()) == 80
     assert loaded["test"].features == REACTION_NETWORKS_FEATURES
-    cells = TableCells(loaded["train"].data.table).row(0)
+    cells = TableCells(loaded["train"].data.table).rows([0])[0]
     assert cells["edge_index"].shape == (2, 5)
     assert cells["stoichiometry"].tolist() == [-1, -1, 1, 1, 1]
 

@@ -4,6 +4,7 @@ from .arrow_rows import ArrowRows
 from .parquet_rows import ParquetRows
 from .resumable_loader import ResumableLoader
 from .row_order import row_order
+from .size_batches import SizeBatches, size_batches
 from .table_batches import TableBatches
 from .unified_batch_collator import MODALITIES, UnifiedBatchCollator
 
@@ -13,7 +14,9 @@ __all__ = [
     "ArrowRows",
     "ParquetRows",
     "ResumableLoader",
+    "SizeBatches",
     "TableBatches",
     "UnifiedBatchCollator",
     "row_order",
+    "size_batches",
 ]

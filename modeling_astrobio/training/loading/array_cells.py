@@ -1,7 +1,7 @@
 """Cells of an Arrow table, lists of numbers as numpy arrays without a Python object for each number."""
 
 import bisect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -23,75 +23,120 @@ class TableCells:
 
     Args:
         table: Lists of numbers must hold no nulls; a list may be null as a whole, and is then None.
+        first: Number of the table's first row, for messages.
     """
 
-    def __init__(self, table: pa.Table):
-        names = set(table.column_names)
-        self._shape_of = {name: name + SHAPE_SUFFIX for name in names if name + SHAPE_SUFFIX in names}
-        self._cells = {name: _cells_of_column(name, table.column(name)) for name in table.column_names}
-        self._names = [name for name in table.column_names if name not in self._shape_of.values()]
+    def __init__(self, table: pa.Table, first: int = 0):
+        # Pieces in which every column is one array: a row is looked for once, not in each column.
+        self._pieces = table.to_batches()
+        self._starts = [0, *accumulate(len(piece) for piece in self._pieces)]
+        self._cells: list[dict[str, Cell] | None] = [None] * len(self._pieces)
+        self._first = first
 
-    def row(self, number: int) -> dict[str, Any]:
-        """Return a row, counted from 0.
+    def rows(self, numbers: Iterable[int]) -> list[dict[str, Any]]:
+        """Return rows, counted from 0.
 
         Raises:
-            ValueError: If a list of numbers holds nulls.
+            ValueError: If a list of numbers holds nulls, or another number of values than its shape.
         """
-        cells = {}
-        for name in self._names:
-            value = self._cells[name](number)
-            shape = self._shape_of.get(name)
-            if shape is not None and value is not None:
-                value = value.reshape(self._cells[shape](number))
-            cells[name] = value
+        found = []
+        for number in numbers:
+            place = bisect.bisect_right(self._starts, number) - 1
+            row = number - self._starts[place]
+            found.append({name: cell(row) for name, cell in (self._cells[place] or self._read(place)).items()})
+        return found
+
+    def _read(self, place: int) -> dict[str, Cell]:
+        # Not before it is asked for: a table of millions of rows has thousands of pieces, of which a run may see few.
+        cells = self._cells[place] = _cells_of_piece(self._pieces[place], self._first + self._starts[place])
         return cells
 
 
-def _cells_of_column(name: str, column: pa.ChunkedArray) -> Cell:
-    chunks = [_cells_of_chunk(name, chunk) for chunk in column.chunks]
-    if len(chunks) == 1:
-        return chunks[0]
-    starts = [0, *accumulate(len(chunk) for chunk in column.chunks)]
+def _cells_of_piece(piece: pa.RecordBatch, first: int) -> dict[str, Cell]:
+    names = piece.schema.names
+    shapes = {name: name + SHAPE_SUFFIX for name in names if name + SHAPE_SUFFIX in names}
+    return {
+        name: _cells_of_array(name, piece.column(name), piece.column(shapes[name]) if name in shapes else None, first)
+        for name in names
+        if name not in shapes.values()
+    }
+
+
+def _cells_of_array(name: str, array: pa.Array, shapes: pa.Array | None, first: int) -> Cell:
+    flat = _plain(array)
+    if _is_list_of_numbers(array.type):
+        offsets, numbers = _offsets(array), _numbers(array.values)
+        holes = array.null_count or array.values.null_count
+        shape = None if holes else _one_shape(offsets, shapes)
+        if shape is not None:
+            # Most often all rows have one shape: an index is then all that a row costs.
+            return numbers[offsets[0] : offsets[-1]].reshape(len(array), *shape).__getitem__
+        flat = _ragged(name, array, offsets, numbers, first)
+    if shapes is None:
+        return flat
 
     def cell(row: int) -> Any:
-        place = bisect.bisect_right(starts, row) - 1
-        return chunks[place](row - starts[place])
+        values = flat(row)
+        if values is None:
+            return None
+        shape = shapes[row].as_py()
+        if shape is None or int(np.prod(shape)) != np.size(values):
+            raise ValueError(
+                f"{name} of row {first + row} must have the values of its shape {shape}; got {np.size(values)}."
+            )
+        return np.reshape(values, shape)
 
     return cell
 
 
-def _cells_of_chunk(name: str, chunk: pa.Array) -> Cell:
-    if not _is_list_of_numbers(chunk.type):
-        return lambda row: chunk[row].as_py()
-    # The child of a slice is not sliced with it: rows count from the slice's offset.
-    child, first = chunk.values, chunk.offset
-    numbers = _numbers(child)
-    if pa.types.is_fixed_size_list(chunk.type):
-        size = chunk.type.list_size
+def _plain(array: pa.Array) -> Cell:
+    return lambda row: array[row].as_py()
 
-        def bounds(row: int) -> tuple[int, int]:
-            return (first + row) * size, (first + row + 1) * size
-    else:
-        offsets = chunk.offsets.to_numpy()
 
-        def bounds(row: int) -> tuple[int, int]:
-            return offsets[row], offsets[row + 1]
-
-    if not chunk.null_count and not child.null_count:
-        return lambda row: numbers[slice(*bounds(row))]
+def _ragged(name: str, array: pa.Array, offsets: np.ndarray, numbers: np.ndarray, first: int) -> Cell:
+    child = array.values
+    if not array.null_count and not child.null_count:
+        return lambda row: numbers[offsets[row] : offsets[row + 1]]
 
     def cell(row: int) -> np.ndarray | None:
-        if not chunk[row].is_valid:
+        if not array[row].is_valid:
             return None
-        start, stop = bounds(row)
+        start, stop = offsets[row], offsets[row + 1]
         holes = child.slice(start, stop - start).null_count
         if holes:
             raise ValueError(
-                f"a list of numbers must hold no nulls; {name} of row {row} holds {holes}. Write NaN and a mask."
+                f"a list of numbers must hold no nulls; {name} of row {first + row} holds {holes}. "
+                "Write NaN and a mask."
             )
         return numbers[start:stop]
 
     return cell
+
+
+def _one_shape(offsets: np.ndarray, shapes: pa.Array | None) -> Sequence[int] | None:
+    """The shape that every list has, or None."""
+    lengths = np.diff(offsets)
+    if not len(lengths) or (lengths != lengths[0]).any():
+        return None
+    if shapes is None:
+        return [int(lengths[0])]
+    if shapes.null_count or shapes.values.null_count:
+        return None
+    shape_offsets = _offsets(shapes)
+    axes = np.diff(shape_offsets)
+    if (axes != axes[0]).any():
+        return None
+    sizes = _numbers(shapes.values)[shape_offsets[0] : shape_offsets[-1]].reshape(len(shapes), axes[0])
+    if (sizes != sizes[0]).any() or sizes[0].prod(dtype=np.int64) != lengths[0]:
+        return None
+    return [int(size) for size in sizes[0]]
+
+
+def _offsets(array: pa.Array) -> np.ndarray:
+    """Where each list begins in `array.values`, which is not sliced with the array, and where the last ends."""
+    if pa.types.is_fixed_size_list(array.type):
+        return (array.offset + np.arange(len(array) + 1)) * array.type.list_size
+    return array.offsets.to_numpy()
 
 
 def _numbers(child: pa.Array) -> np.ndarray:

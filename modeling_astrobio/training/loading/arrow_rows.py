@@ -24,6 +24,7 @@ class ArrowRows(Dataset):
 
     def __init__(self, dataset: HubDataset, columns: Sequence[str] | None = None):
         self._dataset = dataset.select_columns(list(columns)) if columns is not None else dataset
+        self._rows = len(dataset)
 
     @cached_property
     def _cells(self) -> TableCells:
@@ -35,9 +36,12 @@ class ArrowRows(Dataset):
         return [1] * len(self)
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return self._rows
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        if not 0 <= row < len(self):
-            raise IndexError(f"row must be from 0 to {len(self) - 1}; got {row}.")
-        return self._cells.row(row)
+        return self.__getitems__([row])[0]
+
+    def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        if len(rows) and not 0 <= min(rows) <= max(rows) < self._rows:
+            raise IndexError(f"row must be from 0 to {self._rows - 1}; got {list(rows)}.")
+        return self._cells.rows(rows)

@@ -1,14 +1,18 @@
 """Batches in a shuffled order that a stopped run goes on with at the very next row."""
 
+import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from typing import Any, Protocol
+
+import numpy as np
 
 from .row_order import row_order
 
 
-__all__ = ["ResumableLoader"]
+__all__ = ["ResumableLoader", "Rows", "read_rows"]
 
 
 class Rows(Protocol):
@@ -25,6 +29,12 @@ class Rows(Protocol):
         """Cells of a row by column."""
 
 
+def read_rows(rows: Rows, numbers: Sequence[int]) -> Any:
+    """Read several rows, at once where the data can gather them."""
+    gather = getattr(rows, "__getitems__", None)
+    return gather(numbers) if gather is not None else [rows[number] for number in numbers]
+
+
 class ResumableLoader:
     """Batches of an epoch; iterate again for the next one.
 
@@ -32,6 +42,7 @@ class ResumableLoader:
     rows, of which each rank takes its `batch_size`. The last rows of an epoch that fill no step are left out on all
     ranks, others come in each epoch. Workers read ahead; what they have read and the loop has not seen is not
     counted, so `state_dict()` between two batches is exact. The state holds for another number of ranks or workers.
+    It is no `DataLoader`: `Accelerator.prepare` leaves it as it is, so give it the rank and move batches yourself.
 
     Args:
         rows: The data.
@@ -85,6 +96,9 @@ class ResumableLoader:
         return len(self.rows) // self.rows_per_step
 
     def __iter__(self) -> Iterator[Any]:
+        if len(self.rows) - self.rows_seen < self.rows_per_step:
+            # The epoch was read to its end: no empty pass comes before the next one.
+            self.epoch, self.rows_seen = self.epoch + 1, 0
         order = row_order(self.rows.group_sizes, self.seed, self.epoch)
         starts = range(self.rows_seen, len(order) - self.rows_per_step + 1, self.rows_per_step)
         mine = self.rank * self.batch_size
@@ -113,23 +127,28 @@ class ResumableLoader:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _read(self, batch: list[int]) -> Any:
-        gather = getattr(self.rows, "__getitems__", None)
-        return self.collate(gather(batch) if gather is not None else [self.rows[row] for row in batch])
+        return self.collate(read_rows(self.rows, batch))
 
-    def state_dict(self) -> dict[str, int]:
+    @cached_property
+    def _groups(self) -> str:
+        """Names the sizes of the groups, and what `SizeBatches` put together: others come in another order."""
+        sizes = np.asarray(self.rows.group_sizes, dtype="<i8").tobytes()
+        return hashlib.sha256(sizes + getattr(self.rows, "digest", b"")).hexdigest()[:16]
+
+    def _order(self) -> dict[str, int | str]:
+        return {"rows": len(self.rows), "groups": self._groups, "seed": self.seed}
+
+    def state_dict(self) -> dict[str, int | str]:
         """Return where the loop is: the epoch, the rows of it that all ranks have seen, and what the order is of."""
-        return {"epoch": self.epoch, "rows_seen": self.rows_seen, "rows": len(self.rows), "seed": self.seed}
+        return {"epoch": self.epoch, "rows_seen": self.rows_seen, **self._order()}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where another loader was.
 
         Raises:
             ValueError: If the state is of other data or of another order.
         """
-        for name, own in (("rows", len(self.rows)), ("seed", self.seed)):
-            if state[name] != own:
-                raise ValueError(f"{name} of the state must be that of this loader, {own}; got {state[name]}.")
-        self.epoch, self.rows_seen = state["epoch"], state["rows_seen"]
-        if len(self.rows) - self.rows_seen < self.rows_per_step:
-            # The epoch was read to its end: no empty pass comes before the next one.
-            self.epoch, self.rows_seen = self.epoch + 1, 0
+        for name, own in self._order().items():
+            if state.get(name) != own:
+                raise ValueError(f"{name} of the state must be that of this loader, {own}; got {state.get(name)}.")
+        self.epoch, self.rows_seen = int(state["epoch"]), int(state["rows_seen"])

@@ -11,7 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from modeling_astrobio.training.loading import ArrowRows, ParquetRows, ResumableLoader, TableBatches, row_order
+from modeling_astrobio.training.loading import (
+    ArrowRows,
+    ParquetRows,
+    ResumableLoader,
+    SizeBatches,
+    TableBatches,
+    row_order,
+    size_batches,
+)
 
 
 SHAPE = (2, 3, 5)
@@ -135,7 +143,8 @@ def test_an_epoch_has_each_row_once_and_the_next_another_order(rows):
     second = [number for batch in loader for number in numbers(batch)]
     assert sorted(first) == sorted(second) == list(range(ROWS))
     assert first != second
-    assert loader.state_dict() == {"epoch": 2, "rows_seen": 0, "rows": ROWS, "seed": 3}
+    state = loader.state_dict()
+    assert (state["epoch"], state["rows_seen"], state["rows"], state["seed"]) == (2, 0, ROWS, 3)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -181,9 +190,11 @@ def test_state_holds_for_another_number_of_ranks(rows):
 def test_wrong_states_and_sizes_are_refused(rows):
     loader = ResumableLoader(rows, 4, collate)
     with pytest.raises(ValueError, match="rows of the state must be that of this loader, 23; got 24"):
-        loader.load_state_dict({"epoch": 0, "rows_seen": 0, "rows": 24, "seed": 0})
+        loader.load_state_dict(loader.state_dict() | {"rows": 24})
     with pytest.raises(ValueError, match="seed of the state"):
-        loader.load_state_dict({"epoch": 0, "rows_seen": 0, "rows": ROWS, "seed": 9})
+        loader.load_state_dict(loader.state_dict() | {"seed": 9})
+    with pytest.raises(ValueError, match="groups of the state"):
+        loader.load_state_dict(loader.state_dict() | {"groups": "of other files"})
     with pytest.raises(ValueError, match="rows must fill a step of 12 rows on 2 ranks; got 23"):
         ResumableLoader(rows, 12, collate, world_size=2)
     with pytest.raises(ValueError, match="rank must be from 0 to world_size - 1 = 1; got 2"):
@@ -231,3 +242,91 @@ def test_an_error_reaches_the_loop_and_an_early_end_waits_for_nothing(files, wor
     for _ in ResumableLoader(ParquetRows(files), 1, collate, num_workers=workers):
         break
     assert threading.active_count() <= before
+
+
+SIZES = np.random.default_rng(7).integers(0, 9, ROWS).tolist()
+
+
+def test_batches_of_like_size_are_bounded_full_and_have_each_row_once():
+    batches = size_batches(SIZES, 13, seed=2)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(ROWS))
+    largest = [max(SIZES[row] for row in batch) for batch in batches]
+    for number, batch in enumerate(batches):
+        assert len(batch) * max(largest[number], 1) <= 13
+        if number + 1 < len(batches):
+            # The next row would have been too much, and is no smaller.
+            following = min(SIZES[row] for row in batches[number + 1])
+            assert following >= largest[number]
+            assert (len(batch) + 1) * max(following, 1) > 13
+    assert size_batches([], 4, seed=0) == []
+    assert [batch.tolist() for batch in size_batches([0], 1, seed=0)] == [[0]]
+
+
+def test_rows_of_like_size_are_shuffled_by_the_seed_alone():
+    def lists(seed: int) -> list[list[int]]:
+        return [batch.tolist() for batch in size_batches(SIZES, 20, seed)]
+
+    assert lists(3) == lists(3)
+    assert lists(3) != lists(4)
+    # Equal sizes: each row is as often in the first batch of two.
+    first = np.bincount(np.concatenate([size_batches([5] * 6, 10, seed)[0] for seed in range(300)]), minlength=6)
+    assert first.sum() == 600
+    assert first.min() > 60
+
+
+def test_sizes_that_cannot_be_are_refused(rows):
+    with pytest.raises(ValueError, match="most must be at least the size of every row; got 4, and 9 in row 1"):
+        size_batches([2, 9], 4, seed=0)
+    with pytest.raises(ValueError, match=r"sizes must be 0 or more; got -1 in row 2"):
+        size_batches([2, 9, -1], 9, seed=0)
+    with pytest.raises(ValueError, match="sizes must have one entry a row, 23; got 22"):
+        SizeBatches(rows, SIZES[1:], 13)
+
+
+def one_batch(batches: list[list[dict]]) -> list[int]:
+    (batch,) = batches
+    return numbers(batch)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_of_like_size_resume_at_any_step_on_two_ranks(rows, workers):
+    def loader(rank: int) -> ResumableLoader:
+        batches = SizeBatches(rows, SIZES, 13, seed=2)
+        return ResumableLoader(batches, 1, one_batch, seed=4, rank=rank, world_size=2, num_workers=workers)
+
+    whole: dict[int, list[list[int]]] = {}
+    for rank in (0, 1):
+        ranked = loader(rank)
+        whole[rank] = [*ranked, *ranked]
+    steps = len(whole[0]) // 2
+    epochs = [[rows for rank in (0, 1) for rows in whole[rank][part]] for part in (slice(steps), slice(steps, None))]
+    for epoch in epochs:
+        batches = [tuple(batch) for batch in epoch]
+        assert len({row for batch in batches for row in batch}) == sum(map(len, batches))
+        # An odd batch is left over on all ranks.
+        assert len(batches) == len(SizeBatches(rows, SIZES, 13, seed=2)) // 2 * 2
+    assert epochs[0] != epochs[1]
+    for stop in (0, 1, steps - 1, steps, steps + 1):
+        for rank in (0, 1):
+            before = loader(rank)
+            seen = []
+            while len(seen) < stop:
+                for batch in before:
+                    seen.append(batch)
+                    if len(seen) == stop:
+                        break
+            after = loader(rank)
+            after.load_state_dict(pickle.loads(pickle.dumps(before.state_dict())))
+            while len(seen) < 2 * steps:
+                seen.extend(after)
+            assert seen == whole[rank], (stop, rank)
+
+
+@pytest.mark.parametrize("other", [{"most": 14}, {"seed": 3}])
+def test_a_state_holds_for_no_other_batches(rows, other):
+    def loader(most: int = 13, seed: int = 2) -> ResumableLoader:
+        return ResumableLoader(SizeBatches(rows, SIZES, most, seed), 1, one_batch)
+
+    loader().load_state_dict(loader().state_dict())
+    with pytest.raises(ValueError, match=r"(rows|groups) of the state must be that of this loader"):
+        loader(**other).load_state_dict(loader().state_dict())
