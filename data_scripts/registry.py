@@ -69,6 +69,13 @@ def _embedded_planets() -> Builder:
     return Builder(lambda inputs, seed: build_embedded_planets(seed), EMBEDDED_PLANETS_CARD)
 
 
+def _embedded_molecules() -> Builder:
+    with needs_extra("embedded_molecules"):
+        from data_scripts.derived.embedded_molecules import EMBEDDED_MOLECULES_CARD, build_embedded_molecules
+
+    return Builder(lambda inputs, seed: build_embedded_molecules(seed), EMBEDDED_MOLECULES_CARD)
+
+
 def _derived(name: str, sources: tuple[str, ...] = ()) -> Builder:
     with needs_extra(name):
         module = importlib.import_module(f"data_scripts.derived.{name}")
@@ -80,6 +87,7 @@ BUILDERS: dict[str, Callable[[], Builder]] = {
     "astro_multimodal": functools.partial(_derived, "astro_multimodal"),
     "astro_text": functools.partial(_derived, "astro_text"),
     "climate_cubes": functools.partial(_derived, "climate_cubes", ("cubes",)),
+    "embedded_molecules": _embedded_molecules,
     "embedded_planets": _embedded_planets,
     "koi_disposition": functools.partial(_derived, "koi_disposition"),
     "metabolic_networks": functools.partial(_derived, "metabolic_networks"),
