@@ -48,6 +48,8 @@ _CATALOGUES = tuple(
         ("taxon", r"(?i:taxon|txid|NCBITaxon)[: ]*0*(\d+)"),
     )
 )
+# Most names are of no catalogue: one pattern tells them at the price of one.
+_ANY_CATALOGUE = re.compile("|".join(f"(?:{pattern.pattern})" for _, pattern in _CATALOGUES))
 _GAIA = re.compile(r"(?i:Gaia)\s*(?i:(E?DR[123]))\s*0*(\d+)")
 _BARE_NUMBER = re.compile(r"0*(\d+)(?:\.\d+)?")
 _NO_VALUE = frozenset({"", "nan", "none", "null", "n/a", "na", "-", "--", "0", "<na>"})
@@ -144,7 +146,7 @@ def _catalogue_entry(text: str) -> tuple[str, str] | None:
     if gaia:
         # Early data release 3 and data release 3 share their source identifiers.
         return f"gaia {gaia[1].casefold().replace('edr3', 'dr3')}", gaia[2]
-    for kind, pattern in _CATALOGUES:
+    for kind, pattern in _CATALOGUES if _ANY_CATALOGUE.fullmatch(text) else ():
         match = pattern.fullmatch(text)
         if match:
             value = " ".join(group for group in match.groups() if group)

@@ -1,7 +1,7 @@
 """One identity of a star or species across archives, and the split that follows from it."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,27 +122,29 @@ class IdentityTable:
         """Return whether the identifier is among the aliases."""
         return (identifier.kind, identifier.value) in self._objects
 
+    def find(self, identifier: Identifier) -> str | None:
+        """Return the label of the object that an identifier names, or None if the table does not know it.
+
+        An unknown name is also tried as observers shorten and lengthen names: without the letter of a planet or of a
+        binary's component, `WASP-107b` and `HD 80606 A`, and with the `A` of the brighter component.
+        """
+        spellings = [identifier, *_other_spellings(identifier)] if not self.knows(identifier) else [identifier]
+        known = (self._objects.get((spelling.kind, spelling.value)) for spelling in spellings)
+        return next((label for label in known if label is not None), None)
+
     def canonical(self, identifiers: Sequence[Identifier]) -> str:
         """Return the label of the object that a row names.
 
-        The first identifier that the table knows decides. An unknown name that ends in a letter, as observers write
-        `WASP-107b` for the planet or its star, is also tried without it. If the table knows none, the row's first
-        identifier is its own label, which is the rule of tables that are split without an identity.
+        The first identifier that the table knows decides, then the first that `find` knows in another spelling. If it
+        knows none, the row's first identifier is its own label, a name in the one spelling that tables agree on.
 
         Args:
             identifiers: Of one row, the most authoritative first, at least one.
         """
-        for identifier in identifiers:
-            known = self._objects.get((identifier.kind, identifier.value))
-            if known is not None:
-                return known
-        for identifier in identifiers:
-            if identifier.kind == "name" and identifier.value[-1:] in "bcdefghi":
-                star = parse_identifier(identifier.value[:-1], "")
-                known = star and self._objects.get((star.kind, star.value))
-                if known:
-                    return known
-        return identifiers[0].label
+        in_order = sorted(identifiers, key=lambda identifier: not self.knows(identifier))
+        first = identifiers[0]
+        unknown = first.value if first.kind == "name" else first.label
+        return next(filter(None, map(self.find, in_order)), unknown)
 
     def save(self, path: str | Path) -> None:
         """Write the table as one Parquet file."""
@@ -207,16 +209,29 @@ def split_rows(
     for cells in zip(*(table[column].to_pylist() for column in objects), strict=True):
         label = labels.get(cells)
         if label is None:
-            found = [parse_identifier(cell, column) for cell, column in zip(cells, objects, strict=True)]
-            identifiers = [identifier for identifier in found if identifier is not None]
-            if not identifiers:
-                label = UNNAMED
+            found = (parse_identifier(cell, column) for cell, column in zip(cells, objects, strict=True))
+            named = (identifier for identifier in found if identifier is not None)
+            if identity is None:
+                label = next((identifier.label for identifier in named), UNNAMED)
             else:
-                label = identifiers[0].label if identity is None else identity.canonical(identifiers)
+                identifiers = list(named)
+                label = identity.canonical(identifiers) if identifiers else UNNAMED
             labels[cells] = label
         object_ids.append(label)
     splits = {label: split_of(label) for label in set(object_ids)}
     return object_ids, [splits[label] for label in object_ids]
+
+
+def _other_spellings(identifier: Identifier) -> Iterator[Identifier]:
+    # Components of binaries are known by capitals.
+    name = (identifier.value if identifier.kind == "name" else f"{identifier.kind} {identifier.value}").upper()
+    names = [f"{name} A"] if name[-1].isdecimal() else []
+    # A planet's letter and then its star's: `GJ 667 C c`.
+    for _ in range(2):
+        if name[-1:] in "ABCDEFGHI":
+            name = name[:-1].rstrip()
+            names.append(name)
+    return filter(None, (parse_identifier(each, "") for each in names))
 
 
 def _distinct_rows(table: pa.Table, columns: Sequence[str]) -> Iterable[tuple[str | int | float | None, ...]]:

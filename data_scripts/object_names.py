@@ -48,7 +48,9 @@ _UNDIVIDED_NAME = re.compile(
 
 def plain_text(text: str) -> str:
     """Return the text in Unicode's compatible form, with plain hyphens, spaces for underscores, no needless space."""
-    return " ".join(_DASHES.sub("-", unicodedata.normalize("NFKC", text)).replace("_", " ").split())
+    if not text.isascii():
+        text = _DASHES.sub("-", unicodedata.normalize("NFKC", text))
+    return " ".join(text.replace("_", " ").split())
 
 
 def star_of_planet(planet_name: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from datasets import DatasetDict, Features, List, Value
 
+from data_scripts.derived.astro_text import ASTRO_TEXT_SOURCES
 from data_scripts.derived.multimodal_parts import (
     NODE_FEATURES,
     PLANET_PARAMETERS,
@@ -33,15 +34,10 @@ __all__ = [
     "build_astro_multimodal",
 ]
 
-ASTRO_MULTIMODAL_SOURCES = (
-    "nasa_exoplanet_archive",
-    "jwst_mast",
-    "climate_cubes",
-    "metabolic_networks",
-    "astro_text",
-    "object_identity",
-)
 _IDENTITY = "object_identity"
+_WITH_ROWS = ("nasa_exoplanet_archive", "jwst_mast", "climate_cubes", "metabolic_networks", "astro_text", _IDENTITY)
+# Of the others only the quality of their tables is read, for the texts that are from them.
+ASTRO_MULTIMODAL_SOURCES = (*_WITH_ROWS, *(name for name in ASTRO_TEXT_SOURCES if name not in _WITH_ROWS))
 _PLANET_NAMES = ("hostname", "hd_name", "hip_name", "tic_id")
 _SPECTRUM_NAMES = ("TARGNAME",)
 
@@ -96,7 +92,8 @@ ASTRO_MULTIMODAL_CARD = DatasetCard(
     method=(
         "A planet has the parameters of its row, the spectrum with the greatest quality of its star, and a record "
         "of its star; a simulated planet has the parameters and the climate of its run; an organism has its "
-        "metabolic network and a record of its species. Of several records the one with the least hash is taken. "
+        "metabolic network and a record of its species. Texts are of the archives whose built folders were given, for "
+        "the quality of their tables; of several records the one with the least hash is taken. "
         "Nothing is joined by resemblance: a climate stands only beside the planet that was simulated. Rows are split "
         "by `object_identity`, as in every other data set of this project."
     ),

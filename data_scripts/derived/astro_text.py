@@ -1,7 +1,6 @@
 """The data set `astro_text`: text records and questions from the tables of all archives."""
 
 import hashlib
-import logging
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -128,8 +127,6 @@ ASTRO_TEXT_CARD = DatasetCard(
     count_by="kind",
 )
 
-_logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class AstroText:
@@ -149,7 +146,7 @@ class AstroText:
 
 
 def build_astro_text(inputs: Mapping[str, Path], seed: int = 0) -> DatasetDict:
-    """Build the data set from folders that were built from archives; what was left out is logged.
+    """Build the data set from folders that were built from archives; the card says what was left out.
 
     Args:
         inputs: Source to folder, any of `ASTRO_TEXT_SOURCES`; `object_identity` is needed for more than one table.
@@ -163,12 +160,15 @@ def build_astro_text(inputs: Mapping[str, Path], seed: int = 0) -> DatasetDict:
             absent or does not know an object of a table that it is made from, or no row is in train.
     """
     made = make_astro_text(inputs, seed)
-    _logger.info(
-        "astro_text: %s rows removed as near duplicates of another split, %s as repeated, %d cells left out",
-        dict(made.near_duplicates),
-        dict(made.repeated),
-        made.cells_left_out,
+    near, repeated = (
+        ", ".join(f"{counts[split]:,} of {split}" for split in SPLIT_NAMES)
+        for counts in (made.near_duplicates, made.repeated)
     )
+    for rows in made.splits.values():
+        rows.info.description = (
+            f"Removed as near duplicates of another split: {near}. Removed as repetitions: {repeated}. Cells left out "
+            f"because they name a star of another split: {made.cells_left_out:,}."
+        )
     return made.splits
 
 

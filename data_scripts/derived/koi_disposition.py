@@ -1,9 +1,10 @@
 """The data set `koi_disposition`: is a Kepler Object of Interest a planet, from its transits and its star alone."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, Features, Value
@@ -13,7 +14,7 @@ from data_scripts.harness.errors import BuildError
 from data_scripts.harness.hub_folder import DatasetCard
 from data_scripts.identifiers import parse_identifier
 from data_scripts.identity import IdentityTable, split_rows
-from data_scripts.splits import SPLIT_NAMES
+from data_scripts.splits import SPLIT_NAMES, SplitName
 
 
 __all__ = [
@@ -33,6 +34,9 @@ _LEFT_OUT = ("CANDIDATE", "NOT DISPOSITIONED")
 # The star is looked up by these; none of them is published, since a star's Kepler name tells that it has a planet.
 _STAR_NAMES = ("kepid", "kepoi_name", "kepler_name")
 _PROVENANCE = ("source", "source_release", "source_sha256")
+# Light of an eclipsing binary that falls on other stars gives each of them its period and epoch, and the verdict with
+# it (Coughlin et al. 2014, AJ 147, 119). Periods of two stars agree this well by chance in few of a thousand rows.
+_SAME_PERIOD, _SAME_PHASE = 1e-4, 0.02
 
 # Column to what it is, without uncertainties.
 _WITH_ERRORS = {
@@ -109,16 +113,20 @@ KOI_DISPOSITION_CARD = DatasetCard(
         "Columns are chosen by a whitelist: the transit fit, the star, and their uncertainties. Left out are all "
         "columns that state or follow from the verdict (`koi_pdisposition`, `koi_score`, `koi_fpflag_*`, `koi_vet_*`, "
         "`koi_disp_prov`, `koi_comment`, `koi_tce_delivname`, `kepler_name`), names and numbers in order of discovery "
-        "(`kepid`, `kepoi_name`), positions, centroids that the vetting used, and how many objects the star has. "
-        "Candidates are left out. A star is in one split with all its objects, and under all its names in every other "
-        "data set of this project (`object_identity`). Rows are in an order drawn by hash."
+        "(`kepid`, `kepoi_name`), positions, centroids that the vetting used, and the column that counts the star's "
+        "objects. Candidates are left out. A star is in one split with all its objects, and under all its names in "
+        "every other data set of this project (`object_identity`). Light of one eclipsing binary on several stars "
+        f"gives each of them the same transits and the same verdict, so rows whose period agrees to {_SAME_PERIOD:g} "
+        f"and epoch to {_SAME_PHASE:g} periods with a row of another split are removed: from validation those that "
+        "repeat one of test, from train those that repeat one of either. Rows are in an order drawn by hash."
     ),
     limits=(
         "The verdicts were reached with the transit fits that are given here, and partly by rules on them, so an "
         "accuracy says how well the vetting is imitated, not how often a planet is real. Confirmed planets lean to "
         "bright stars, high signal and several planets of one star; stars with planets were measured again, so the "
-        "uncertainties of a star tell of the attention it got. Missing values are not random: failed fits are more "
-        "often false positives. Columns that the archive's export lacks are null in every row."
+        "uncertainties of a star, and how many digits a value has, tell of the attention it got; `star_id` is for "
+        "grouping, since counting its rows tells how many objects the star has. Missing values are not random: failed "
+        "fits are more often false positives. Columns that the archive's export lacks are null in every row."
     ),
     license="other",
     license_name="nasa-exoplanet-archive",
@@ -185,12 +193,37 @@ def koi_disposition_of(table: pa.Table, identity: IdentityTable, seed: int = 0) 
         names=list(KOI_DISPOSITION_FEATURES),
     ).cast(KOI_DISPOSITION_FEATURES.arrow_schema)
     order = sorted(range(len(names)), key=lambda row: _hash(f"{seed}:{names[row]}"))
-    return DatasetDict(
+    kept = _without_shared_transits(table, splits)
+    made = DatasetDict(
         {
-            split: Dataset(published.take(pa.array([row for row in order if splits[row] == split], pa.int64())))
-            for split in SPLIT_NAMES
+            split: Dataset(published.take(pa.array([row for row in order if row in rows], pa.int64())))
+            for split, rows in kept.items()
         }
     )
+    removed = ", ".join(f"{splits.count(split) - len(rows)} of {split}" for split, rows in kept.items())
+    for part in made.values():
+        part.info.description = f"Removed because their transits are those of a row of another split: {removed}."
+    return made
+
+
+def _without_shared_transits(table: pa.Table, splits: Sequence[SplitName]) -> dict[SplitName, set[int]]:
+    """Return the rows of each split whose transits are not those of a row of a split that is held out from it."""
+    periods, epochs = (
+        table[column].cast(pa.float64()).to_numpy(zero_copy_only=False) for column in ("koi_period", "koi_time0bk")
+    )
+    here = {split: np.flatnonzero(np.array([each == split for each in splits], bool)) for split in SPLIT_NAMES}
+    kept: dict[SplitName, set[int]] = {}
+    held_out = np.empty(0, np.int64)
+    for split in reversed(SPLIT_NAMES):
+        by_period = held_out[np.argsort(periods[held_out])]
+        bounds = [np.searchsorted(periods[by_period], periods[here[split]] * (1 + s * _SAME_PERIOD)) for s in (-1, 1)]
+        kept[split] = set()
+        for row, start, end in zip(here[split].tolist(), *bounds, strict=True):
+            phases = (epochs[by_period[start:end]] - epochs[row]) / periods[row]
+            if not (np.abs(phases - np.round(phases)) <= _SAME_PHASE).any():
+                kept[split].add(row)
+        held_out = np.concatenate([held_out, here[split]])
+    return {split: kept[split] for split in SPLIT_NAMES}
 
 
 def _require_known_stars(table: pa.Table, identity: IdentityTable) -> None:

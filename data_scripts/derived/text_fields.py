@@ -91,7 +91,9 @@ _UNITS = {
     "solRad": "R☉",
     "yr": "years",
 }
-_PROPER_NAMES = frozenset({"APEX", "Gaia", "Gemini", "Gene", "Henry", "Hipparcos", "Johnson", "Kepler"})
+_PROPER_NAMES = frozenset(
+    {"APEX", "Gaia", "Gemini", "Gene", "Henry", "Hipparcos", "Johnson", "Julian", "Kepler", "Tycho"}
+)
 # Such a label is a statement or a question and stands before a colon only.
 _NO_NOUN = re.compile(r"(Whether|How|What|Who|When|Where|In|Found|Known|A|The|More than|Not|Origin if) ")
 _HEAD = re.compile(r" (?:of|in|at|by|on|to|from|with|that|for|as)\b|,")

@@ -26,9 +26,21 @@ _NOT_COMPARED = re.compile(
     r"longitude|latitude|angle|azimuth|argument|position|coordinate|camera|chip|sector|quarter|release|flag|code|"
     r"priority|strand|base, from|last base|component|calib level|bjd|catalogue?)\b"
 )
+# A label that is more than a noun with its attributes is quoted, since it does not stand in a sentence.
+_QUOTED_LABEL = re.compile(r"[,=]|\b(that|which|who|whose|where|whether|as|if)\b")
+_WITH_ARTICLE = re.compile(r"\bof the\b|\bof a\b")
 _ONE = ("What is the {label} of {name}?", "{name}: what is its {label}?", "What {label} does {name} have?")
 _SEVERAL = ("What are the {label} of {name}?", "{name}: what are its {label}?")
 _COUNT = ("How many {label} does {name} have?", "{name}: how many {label}?")
+_QUOTED = (
+    "What does the record of {name} give as {label}?",
+    "{name}: what stands under {label}?",
+    "What does the record of {name} say under {label}?",
+)
+_LARGER_QUOTED = (
+    "For which is {label} larger, {first} or {second}?",
+    "{first} or {second}: for which is {label} larger?",
+)
 _LARGER = ("Which has the larger {label}, {first} or {second}?", "{first} or {second}: which {label} is larger?")
 _MORE = ("Which has more {label}, {first} or {second}?", "{first} or {second}: which has more {label}?")
 
@@ -56,7 +68,7 @@ def text_questions(rows: Sequence[TextRow], rng: random.Random) -> list[TextQues
     """
     questions: list[TextQuestion | None] = []
     for row in rows:
-        asked = _askable(row)
+        asked = [field for field in _askable(row) if not _stands_in(row.values[field.column], row.name)]
         for field in rng.sample(asked, min(VALUES_PER_ROW, len(asked))):
             questions.append(_value(row, field, rng))
         questions.append(_comparison(row, rows, rng))
@@ -112,8 +124,28 @@ def _text_of(row: TextRow, fields: Sequence[TextField], rng: random.Random) -> s
 
 
 def _question(field: TextField, name: str, rng: random.Random) -> str:
-    phrasings = _ONE if not field.plural else _COUNT if field.kind == "number" and not field.unit else _SEVERAL
+    if _is_quoted(field):
+        return rng.choice(_QUOTED).format(label=_quoted(field), name=name)
+    phrasings: tuple[str, ...] = (
+        _ONE if not field.plural else _COUNT if field.kind == "number" and not field.unit else _SEVERAL
+    )
+    if phrasings is _ONE and _WITH_ARTICLE.search(field.label):
+        phrasings = _ONE[:1]
     return rng.choice(phrasings).format(label=field.asked, name=name)
+
+
+def _is_quoted(field: TextField) -> bool:
+    is_count = field.plural and field.kind == "number" and not field.unit
+    return _QUOTED_LABEL.search(field.label) is not None and not (is_count and "," not in field.label)
+
+
+def _quoted(field: TextField) -> str:
+    return f'"{field.label}" in {field.unit}' if field.shared and field.unit else f'"{field.label}"'
+
+
+def _stands_in(value: str, name: str) -> bool:
+    """Return whether a row's name tells a value, as `HD 1 b` does the planet's letter."""
+    return re.search(rf"(?<![^\W_]){re.escape(value)}(?![^\W_])", name, re.IGNORECASE) is not None
 
 
 def _value(row: TextRow, field: TextField, rng: random.Random) -> TextQuestion:
@@ -135,7 +167,11 @@ def _comparison(row: TextRow, rows: Sequence[TextRow], rng: random.Random) -> Te
         pair = rng.sample((row, other), 2)
         context = "\n".join(_text_of(each, _chosen(each, [field.column], PAIR_FIELDS, rng), rng) for each in pair)
         first, second = rng.sample((row.name, other.name), 2)
-        question = rng.choice(_MORE if field.plural else _LARGER).format(label=field.asked, first=first, second=second)
+        if _is_quoted(field):
+            question = rng.choice(_LARGER_QUOTED).format(label=_quoted(field), first=first, second=second)
+        else:
+            phrasings = _MORE if field.plural else _LARGER[:1] if _WITH_ARTICLE.search(field.label) else _LARGER
+            question = rng.choice(phrasings).format(label=field.asked, first=first, second=second)
         answer = row.name if value > other_value else other.name
         return TextQuestion("comparison", tuple(pair), context, question, answer)
     return None

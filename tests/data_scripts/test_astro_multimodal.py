@@ -149,6 +149,13 @@ def test_what_is_of_one_object_is_in_one_row(splits):
     assert all((row["climate"] is not None) == (name == "run") for name, row in rows.items())
 
 
+def test_an_organism_has_a_text_where_the_quality_of_its_table_is_given(inputs, tmp_path):
+    (tmp_path / "gtdb" / "quality").mkdir(parents=True)
+    (tmp_path / "gtdb" / "quality" / "quality.json").write_text('{"configs": {"metadata": {"overall": 0.75}}}')
+    row = rows_of(build_astro_multimodal({**inputs, "gtdb": tmp_path / "gtdb"}))["toy"]
+    assert (row["text"], row["text_source"], row["text_quality"]) == ("not graded", "gtdb:metadata", 0.75)
+
+
 def test_parameters_are_in_their_places(splits):
     rows = rows_of(splits)
     names = list(PLANET_PARAMETERS)

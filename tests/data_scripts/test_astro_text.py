@@ -237,6 +237,18 @@ def test_repeated_texts_are_removed_and_counted(tmp_path):
     assert STARS < records < 2 * STARS
 
 
+def test_card_says_how_many_rows_were_left_out(folders, tmp_path):
+    made = make_astro_text(folders)
+    card = (write_hub_folder(build_astro_text(folders), ASTRO_TEXT_CARD, tmp_path / "out") / "README.md").read_text()
+    near, repeated = (
+        ", ".join(f"{counts[split]:,} of {split}" for split in SPLIT_NAMES)
+        for counts in (made.near_duplicates, made.repeated)
+    )
+    assert f"Removed as near duplicates of another split: {near}." in card
+    assert f"Removed as repetitions: {repeated}." in card
+    assert f"name a star of another split: {made.cells_left_out:,}." in card
+
+
 def test_most_rows_are_chosen_by_their_key(tmp_path, monkeypatch):
     rows = star_rows()[2]
     chosen = {}

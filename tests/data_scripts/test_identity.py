@@ -138,7 +138,34 @@ def test_target_with_a_planets_letter_is_the_star():
     assert label_of(identity, targprop="WASP-9007B") == "wasp-9007"
     assert label_of(identity, target_name="WASP-9007b") == "wasp-9007"
     assert label_of(identity, target_name="WASP-9094B") == "wasp-9094 b"
-    assert label_of(identity, target_name="WASP-9008b") == "wasp-9008b"
+    assert label_of(identity, target_name="WASP-9008b") == "wasp9008b"
+
+
+@pytest.mark.parametrize(
+    ("known", "other"),
+    [
+        ("HD 5", "HD 5 A"),
+        ("HD 5", "hd5 A b"),
+        ("Test-9 A", "TEST 9"),
+        ("Test-9 A", "Test-9 AB"),
+        ("GJ 7 C", "GJ 7 C c"),
+        ("GJ 7 C", "GJ7Cc"),
+        ("bet Tst", "β Tst b"),
+    ],
+)
+def test_letters_of_components_and_planets_lead_to_the_star(known, other):
+    identity = IdentityTable.from_tables({"made_up.planets": pa.table({"hostname": [known, "Other-1"]})})
+    assert label_of(identity, target_name=other) == known.casefold()
+    # A component that is known is its own star.
+    both = IdentityTable.from_tables({"made_up.planets": pa.table({"hostname": ["HD 5 A", "HD 5 B"]})})
+    assert label_of(both, target_name="HD 5B") == "hd 5 b"
+
+
+def test_spellings_of_an_unknown_target_are_one_object():
+    identity = IdentityTable.from_tables(CHAIN)
+    names = ["FIELD-77", "Field 77", "field77", "field\u201077", "FIELD_77"]
+    labels, splits = split_rows(pa.table({"object": names}), ["object"], identity)
+    assert len(set(labels)) == len(set(splits)) == 1
 
 
 def test_first_known_identifier_decides():

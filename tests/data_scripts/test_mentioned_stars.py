@@ -30,6 +30,9 @@ def mentioned():
         ("blend with KIC 900000001.", "testar-107"),
         ("Transits of Testar-107b: a search", "testar-107"),
         ("(Testar 107 b)", "testar-107"),
+        ("refer to 900000001 as on-target", "testar-107"),
+        ("ephemeris match on 12/Testar 107", "testar-107"),
+        ("Testar-107A is near", "testar-107"),
         ("K30002.01 has it too", "gj 99667 c"),
         ("light of GJ 99667 C c; nothing else", "gj 99667 c"),
     ],
@@ -39,7 +42,9 @@ def test_names_are_found_in_a_text(mentioned, text, host):
     assert [mentioned.elsewhere(text, split) for split in SPLIT_NAMES] == [split != own for split in SPLIT_NAMES]
 
 
-@pytest.mark.parametrize("text", ["", "  ,; ", "a V-shaped transit", "KIC 900000003", "900000001 counts", "107 b"])
+@pytest.mark.parametrize(
+    "text", ["", "  ,; ", "a V-shaped transit", "KIC 900000003", "900000003 counts", "107 b", "30001"]
+)
 def test_other_words_name_no_star(mentioned, text):
     assert not any(mentioned.elsewhere(text, split) for split in SPLIT_NAMES)
 

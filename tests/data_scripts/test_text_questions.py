@@ -1,6 +1,7 @@
 """Questions: every answer stands in its context, and only there where it should."""
 
 import random
+import re
 from collections import Counter
 
 import pytest
@@ -21,8 +22,13 @@ def lines_of(question):
 
 def asked_field(question):
     """The field with the longest label of the question; shorter ones may be part of it."""
-    fields = [field for field in question.rows[0].table.fields if field.asked and field.asked in question.question]
-    return max(fields, key=lambda field: len(field.asked))
+    quoted = re.search(r'"(.+)"(?: in (.+?))?[ ?,]', question.question)
+    fields = [field for field in question.rows[0].table.fields if field.asked]
+    if quoted:
+        return next(
+            f for f in fields if f.label == quoted[1] and (not f.shared or not f.unit or f.unit in question.question)
+        )
+    return max((field for field in fields if field.asked in question.question), key=lambda field: len(field.asked))
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +65,38 @@ def test_values_stand_in_their_context(asked):
             assert f"{field.label}: {question.answer}" in question.context.splitlines()
             assert question.answer == field.value(row.cells)
             assert row.name in question.question
+
+
+def test_questions_are_sentences_that_do_not_tell_the_answer(asked):
+    for question in asked:
+        assert not re.search(r"what is its [^\"?]* of (the|a) ", question.question), question.question
+        if question.kind == "value":
+            name = question.rows[0].name
+            assert question.answer.casefold() not in re.split(r"[\W_]+", name.casefold()), question
+    letter = {"NAME": "Test-1 b", "COMP": "b", "STAR": "Test-1", "PER": 3.5}
+    answers = {answer for _, answer in asked_of("exoplanets_org", "planets", letter, "value")}
+    assert answers == {"3.5 days"}
+
+
+@pytest.mark.parametrize(
+    ("label_of", "expected"),
+    [
+        ("size", {"What is the size of the file of X?"}),
+        (
+            "partner_whose_time_it_was",
+            {
+                'What does the record of X give as "Partner whose time it was"?',
+                'X: what stands under "Partner whose time it was"?',
+                'What does the record of X say under "Partner whose time it was"?',
+            },
+        ),
+    ],
+)
+def test_labels_that_are_no_nouns_are_quoted(label_of, expected):
+    columns = {field.label: field.column for field in made_up_text_row("eso_vlt", "apex_quicklooks", 0).table.fields}
+    column = columns["Size of the file" if label_of == "size" else "Partner whose time it was"]
+    cells = {"quicklook_id": "X", column: 7.0 if label_of == "size" else "ESO"}
+    assert {question for question, _ in asked_of("eso_vlt", "apex_quicklooks", cells, "value")} == expected
 
 
 def test_the_larger_of_two_rows_is_the_answer(asked):
