@@ -19,12 +19,15 @@ __all__ = ["PLANET_FILE", "Block", "ClimateCube", "read_cube"]
 
 
 PLANET_FILE = "planet.json"
+# What ExoPlaSim writes, where that is not the unit that its files state.
+_EXOPLASIM_UNITS = {"relative_humidity": "%"}
+_SIGMA = ("atmosphere_sigma_coordinate", "sigma_coordinate")
 # By CF axis attribute, standard name, unit, or name, in this order of trust.
 _AXES = {
     "X": ({"longitude"}, {"lon", "longitude", "x"}),
     "Y": ({"latitude"}, {"lat", "latitude", "y"}),
     "Z": (
-        {"air_pressure", "atmosphere_sigma_coordinate", "sigma_coordinate"},
+        {"air_pressure", *_SIGMA},
         {"lev", "level", "plev", "pressure_level", "isobaric", "sigma"},
     ),
     "T": ({"time"}, {"time", "month", "valid_time", "t"}),
@@ -60,7 +63,8 @@ class ClimateCube:
         longitude_deg: Shape (X,), in the order of the file.
         time: Shape (T,), as the file counts it.
         time_unit: Its unit, or empty.
-        planet: Of the file's `settings`, or of `planet.json` beside it.
+        calendar: Its calendar, or empty.
+        planet: Of the file's `settings`, or of `NAME.planet.json` or `planet.json` beside it.
         conversions: What was done to units, in words.
         left_out: Variables of the file that are not in the cube.
         attributes: The file's global attributes.
@@ -76,6 +80,7 @@ class ClimateCube:
     longitude_deg: np.ndarray
     time: np.ndarray
     time_unit: str
+    calendar: str
     planet: Planet
     conversions: list[str]
     left_out: list[str]
@@ -104,7 +109,8 @@ def read_cube(path: Path) -> ClimateCube:
         if not blocks["atmosphere"].names:
             expected = ", ".join(variable.name for variable in ATMOSPHERE)
             raise BuildError(
-                f"{path.name} must hold a variable on levels with a standard name of {expected}; has none."
+                f"{path.name} must hold a variable on levels, on the axes {', '.join(axes[axis] for axis in 'TZYX')} "
+                f"and no other, with a standard name of {expected}; has none."
             )
         level_kind, levels = _levels(data[axes["Z"]], path.name)
         return ClimateCube(
@@ -115,8 +121,9 @@ def read_cube(path: Path) -> ClimateCube:
             levels=levels,
             latitude_deg=_degrees(data[axes["Y"]], 90.0, path.name),
             longitude_deg=_degrees(data[axes["X"]], 360.0, path.name),
-            time=np.asarray(data[axes["T"]].values, dtype=np.float64),
+            time=_numbers(data[axes["T"]], path.name),
             time_unit=str(data[axes["T"]].attrs.get("units", "")),
+            calendar=str(data[axes["T"]].attrs.get("calendar", "")),
             planet=_planet(data, path),
             conversions=conversions,
             left_out=sorted(str(name) for name in set(data.data_vars) - used),
@@ -150,6 +157,7 @@ def _read_block(
 ) -> tuple[Block, set[str]]:
     """Read every known variable on these axes, in the order of the table of variables."""
     found: dict[str, tuple[np.ndarray, str]] = {}
+    of_exoplasim = "settings" in data.attrs
     used: set[str] = set()
     for name, values in data.data_vars.items():
         standard = str(values.attrs.get("standard_name", ""))
@@ -159,10 +167,18 @@ def _read_block(
         if variable.name in found:
             raise BuildError(f"{where} must hold {variable.name} ({standard}) once; {name} is the second.")
         array = np.asarray(values.transpose(*dims).values, dtype=np.float64)
-        if np.isinf(array).any():
-            raise BuildError(f"{name} of {where} must be finite or missing; it holds infinite values.")
-        converted, said = to_unit(array, str(values.attrs.get("units", "")), variable, f"{name} of {where}")
-        conversions.extend([said] if said else [])
+        stated = str(values.attrs.get("units", ""))
+        unit = _EXOPLASIM_UNITS.get(standard, stated) if of_exoplasim else stated
+        converted, said = to_unit(array, unit, variable, f"{name} of {where}")
+        if unit != stated:
+            said = [*said, f"{variable.name}: ExoPlaSim states {stated} and writes {unit}"]
+        if standard in variable.upward and not of_exoplasim:
+            converted, said = -converted, [*said, f"{variable.name}: sign of {standard} turned, positive downward"]
+        conversions.extend(said)
+        if (np.abs(converted) > np.finfo(np.float32).max).any():
+            raise BuildError(
+                f"{name} of {where} must be finite or missing; it holds infinite values, or too large ones."
+            )
         found[variable.name] = converted.astype(np.float32), variable.unit
         used.add(str(name))
     names = [variable.name for variable in (ATMOSPHERE if has_levels else SURFACE) if variable.name in found]
@@ -171,40 +187,71 @@ def _read_block(
     return Block(names, [found[name][1] for name in names], stacked), used
 
 
+def _numbers(coordinate: xr.DataArray, where: str) -> np.ndarray:
+    """Return an axis, which must rise or fall."""
+    try:
+        values = np.asarray(coordinate.values, dtype=np.float64)
+    except ValueError as error:
+        raise BuildError(f"{coordinate.name} of {where} must be numbers; {error}.") from error
+    steps = np.diff(values)
+    if not (values.size and np.isfinite(values).all() and ((steps > 0).all() or (steps < 0).all())):
+        raise BuildError(
+            f"{coordinate.name} of {where} must be finite numbers that rise or fall; got {values.size} of them: "
+            f"{', '.join(f'{value:g}' for value in values[:9])}{' ...' if values.size > 9 else ''}."
+        )
+    return values
+
+
 def _levels(coordinate: xr.DataArray, where: str) -> tuple[str, np.ndarray]:
-    values = np.asarray(coordinate.values, dtype=np.float64)
+    values = _numbers(coordinate, where)
     unit = as_unit(str(coordinate.attrs.get("units", "")), f"{coordinate.name} of {where}")
-    if unit.is_compatible_with("Pa"):
+    if unit.is_compatible_with("Pa") and values.min() > 0:
         return "pressure", np.asarray(registry.Quantity(values, unit).to("Pa").magnitude)
-    if unit.dimensionless and values.min() >= 0 and values.max() <= 1.0:
+    # Without a standard name a stated unit is enough: hybrid levels and level numbers have one.
+    stated = coordinate.attrs.get("standard_name") or (coordinate.attrs.get("units") and _SIGMA[0])
+    if stated in _SIGMA and unit.dimensionless and values.min() >= 0 and values.max() <= 1.0:
         return "sigma", values
     raise BuildError(
-        f"{coordinate.name} of {where} must be a pressure, or sigma from 0 to 1; got {values.min():g} to "
-        f"{values.max():g} in {coordinate.attrs.get('units', 'no unit')!r}."
+        f"{coordinate.name} of {where} must be a pressure, or sigma from 0 to 1 with the standard name "
+        f"{_SIGMA[0]}; got {coordinate.attrs.get('standard_name', 'no standard name')}, {values.min():g} to "
+        f"{values.max():g} in {coordinate.attrs.get('units', 'no unit')!r}. Interpolate other levels to pressures."
     )
 
 
 def _degrees(coordinate: xr.DataArray, most: float, where: str) -> np.ndarray:
-    values = np.asarray(coordinate.values, dtype=np.float64)
-    steps = np.diff(values)
-    if not (np.isfinite(values).all() and np.abs(values).max() <= most and ((steps > 0).all() or (steps < 0).all())):
+    values = _numbers(coordinate, where)
+    unit = str(coordinate.attrs.get("units", ""))
+    # Without a unit, what is beyond a circle in radians is in degrees.
+    in_degrees = unit.lower().startswith("deg") if unit else np.abs(values).max() > 2 * np.pi
+    if not in_degrees or np.abs(values).max() > most or np.ptp(values) >= 360:
         raise BuildError(
-            f"{coordinate.name} of {where} must rise or fall in degrees within +-{most:g}; got "
-            f"{values.min():g} to {values.max():g}."
+            f"{coordinate.name} of {where} must be in degrees within +-{most:g}, and no meridian twice; got "
+            f"{values.min():g} to {values.max():g} in {unit or 'no unit'!r}."
         )
     return values
 
 
 def _planet(data: xr.Dataset, path: Path) -> Planet:
-    beside = path.parent / PLANET_FILE
     if "settings" in data.attrs:
-        return planet_from_exoplasim(json.loads(data.attrs["settings"]), path.name)
-    if beside.is_file():
-        return Planet.from_mapping(json.loads(beside.read_text(encoding="utf-8")), str(beside.name))
+        return planet_from_exoplasim(_json_object(str(data.attrs["settings"]), f"settings of {path.name}"), path.name)
+    for beside in (path.with_name(f"{path.stem}.{PLANET_FILE}"), path.with_name(PLANET_FILE)):
+        if beside.is_file():
+            return Planet.from_mapping(_json_object(beside.read_text(encoding="utf-8"), beside.name), beside.name)
     raise BuildError(
-        f"{path.name} must say which planet it is of: an attribute `settings` (ExoPlaSim), or {PLANET_FILE} beside it "
-        f"with {', '.join(Planet.__dataclass_fields__)}."
+        f"{path.name} must say which planet it is of: an attribute `settings` (ExoPlaSim), or beside it "
+        f"{path.stem}.{PLANET_FILE}, or {PLANET_FILE} for all files of the folder, with "
+        f"{', '.join(Planet.__dataclass_fields__)}."
     )
+
+
+def _json_object(text: str, where: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BuildError(f"{where} must be a JSON object; {error}.") from error
+    if not isinstance(found, dict):
+        raise BuildError(f"{where} must be a JSON object; got {text[:40]}.")
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -11,16 +11,19 @@ run failed is noted in `planet-SEED-NUMBER.failed.txt` with the model's last wor
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from data_scripts.harness.errors import BuildError
 
@@ -89,15 +92,37 @@ def make_cube(settings: dict[str, Any], years: int, target: Path) -> None:
         made.replace(target)
 
 
+def _years_of(path: Path) -> int:
+    with xr.open_dataset(path, decode_times=False) as data:
+        return int(data.attrs["years_run"])
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    """Return a reader of whole numbers that refuses smaller ones."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}; got {text!r}")
+        return int(text)
+
+    return read
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; the status is 1 if a planet failed."""
+    """Run the command; the status is 1 if a planet failed, 2 if none can be made."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the files")
-    parser.add_argument("--planets", type=int, required=True, help="how many there shall be in the end")
-    parser.add_argument("--years", type=int, default=2, help="model years; means of the last one are kept")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--processes", type=int, default=1, help="runs at one time, each on one core")
+    parser.add_argument("--planets", type=_at_least(1), required=True, help="how many there shall be in the end")
+    parser.add_argument("--years", type=_at_least(1), default=2, help="model years; means of the last one are kept")
+    parser.add_argument("--seed", type=_at_least(0), default=0, help="another seed, other planets")
+    parser.add_argument("--processes", type=_at_least(1), default=1, help="runs at one time, each on one core")
     parsed = parser.parse_args(arguments)
+    made_before = sorted(parsed.out.glob(f"planet-{parsed.seed}-*.nc"))
+    other_years = [path.name for path in made_before if _years_of(path) != parsed.years]
+    if other_years:
+        parser.error(f"--years must be that of {', '.join(other_years)}; got {parsed.years}. Choose another folder.")
+    if importlib.util.find_spec("exoplasim") is None:
+        parser.error("exoplasim is not installed: pip install 'setuptools<81' exoplasim netCDF4")
     parsed.out.mkdir(parents=True, exist_ok=True)
 
     def make(number: int) -> bool:

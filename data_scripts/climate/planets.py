@@ -1,6 +1,8 @@
 """The planet of a cube: what a run was set up with."""
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,6 +26,15 @@ _MOLAR_MASS = {
     "pKr": 83.798,
 }
 _BAR = 1e5
+# A partial pressure: `pN2`, and no `physicsfilter`.
+_GAS = re.compile(r"p[A-Z]\w*")
+# Parameters that may be 0; all others must be above.
+_RANGES = {
+    "stellar_flux_w_m2": (0.0, math.inf),
+    "obliquity_deg": (0.0, 180.0),
+    "eccentricity": (0.0, 1.0),
+    "co2_partial_pressure_pa": (0.0, math.inf),
+}
 _EARTH_RADIUS_M = 6_371_220.0
 # ExoPlaSim's own defaults (exoplasim.Model.configure, version 3.4), which hold where a run did not set them.
 _DEFAULTS = {
@@ -81,9 +92,15 @@ class Planet:
             missing, unknown = sorted(names - set(values)), sorted(set(values) - names)
             raise BuildError(f"{where} must have exactly {sorted(names)}; missing {missing}, unknown {unknown}.")
         for name, value in values.items():
-            is_flag = name in ("synchronous", "ocean_planet")
-            if not (isinstance(value, bool) or value is None if is_flag else isinstance(value, int | float)):
-                raise BuildError(f"{name} in {where} must be a {'boolean' if is_flag else 'number'}; got {value!r}.")
+            if name in ("synchronous", "ocean_planet"):
+                if not (isinstance(value, bool) or (value is None and name == "ocean_planet")):
+                    raise BuildError(f"{name} in {where} must be a boolean; got {value!r}.")
+                continue
+            least, most = _RANGES.get(name, (0.0, math.inf))
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not (is_number and math.isfinite(value) and least <= value <= most and (value or name in _RANGES)):
+                allowed = f"from {least:g} to {most:g}" if name in _RANGES else "above 0"
+                raise BuildError(f"{name} in {where} must be a number {allowed}; got {value!r}.")
         return cls(**values)
 
     @property
@@ -118,24 +135,37 @@ def planet_from_exoplasim(settings: Mapping[str, Any], where: str) -> Planet:
         where: Name of the file, for errors.
 
     Raises:
-        BuildError: If no gas is set, so that the atmosphere is not known.
+        BuildError: If no gas is set, so that the atmosphere is not known, or a setting cannot be.
     """
-    bars = {name: float(settings[name]) for name in _MOLAR_MASS if settings.get(name) is not None}
-    total = sum(bars.values())
-    if not total > 0:
-        raise BuildError(f"settings of {where} must give partial pressures such as pN2 and pCO2; got none above 0.")
-    chosen = {**_DEFAULTS, **{name: settings[name] for name in _DEFAULTS if settings.get(name) is not None}}
-    return Planet(
-        stellar_flux_w_m2=float(chosen["flux"]),
-        stellar_temperature_k=float(chosen["startemp"]),
-        radius_m=float(chosen["radius"]) * _EARTH_RADIUS_M,
-        gravity_m_s2=float(chosen["gravity"]),
-        rotation_period_days=float(chosen["rotationperiod"]),
-        synchronous=bool(settings.get("synchronous", False)),
-        obliquity_deg=float(chosen["obliquity"]),
-        eccentricity=float(chosen["eccentricity"]),
-        dry_surface_pressure_pa=total * _BAR,
-        co2_partial_pressure_pa=bars.get("pCO2", 0.0) * _BAR,
-        dry_air_molar_mass_g_mol=sum(_MOLAR_MASS[gas] * bar for gas, bar in bars.items()) / total,
-        ocean_planet=bool(settings.get("aquaplanet", False)),
-    )
+    gases = {name: value for name, value in settings.items() if _GAS.fullmatch(name) and value is not None}
+    unknown = sorted(set(gases) - set(_MOLAR_MASS))
+    if unknown or not any(gases.values()):
+        raise BuildError(
+            f"settings of {where} must give partial pressures such as pN2 and pCO2, of "
+            f"{', '.join(_MOLAR_MASS)} alone; got {', '.join(unknown) or 'none above 0'}."
+        )
+    numbers = {**_DEFAULTS, **{name: settings[name] for name in _DEFAULTS if settings.get(name) is not None}, **gases}
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            raise BuildError(f"{name} in the settings of {where} must be a number of at least 0; got {value!r}.")
+    total = sum(gases.values())
+    stated = settings.get("pressure")
+    if stated is not None and not math.isclose(stated, total, rel_tol=0.01):
+        raise BuildError(
+            f"pressure in the settings of {where} must be the sum of the gases, {total:g}; got {stated!r}."
+        )
+    values = {
+        "stellar_flux_w_m2": float(numbers["flux"]),
+        "stellar_temperature_k": float(numbers["startemp"]),
+        "radius_m": float(numbers["radius"]) * _EARTH_RADIUS_M,
+        "gravity_m_s2": float(numbers["gravity"]),
+        "rotation_period_days": float(numbers["rotationperiod"]),
+        "synchronous": bool(settings.get("synchronous", False)),
+        "obliquity_deg": float(numbers["obliquity"]),
+        "eccentricity": float(numbers["eccentricity"]),
+        "dry_surface_pressure_pa": total * _BAR,
+        "co2_partial_pressure_pa": gases.get("pCO2", 0.0) * _BAR,
+        "dry_air_molar_mass_g_mol": sum(_MOLAR_MASS[gas] * bar for gas, bar in gases.items()) / total,
+        "ocean_planet": bool(settings.get("aquaplanet", False)),
+    }
+    return Planet.from_mapping(values, f"the settings of {where}")

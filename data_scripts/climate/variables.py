@@ -15,12 +15,14 @@ class Variable:
         unit: Unit in the data set.
         standard_names: CF standard names, and those that models write in their place.
         liquid_water_factor: kg m-3 that a rate in m s-1 of liquid water is multiplied by, for the units to agree.
+        upward: Those of the standard names that count upward; the data set counts every flux downward.
     """
 
     name: str
     unit: str
     standard_names: tuple[str, ...]
     liquid_water_factor: float | None = None
+    upward: tuple[str, ...] = ()
 
 
 # Liquid water equivalent is defined with this density, kg m-3.
@@ -34,7 +36,7 @@ ATMOSPHERE = (
     Variable("wap", "Pa s-1", ("lagrangian_tendency_of_air_pressure", "vertical_air_velocity")),
     Variable("zg", "m", ("geopotential_height",)),
     Variable("phi", "m2 s-2", ("geopotential",)),
-    Variable("hur", "1", ("relative_humidity",)),
+    Variable("hur", "%", ("relative_humidity",)),
     Variable("clw", "1", ("mass_fraction_of_cloud_liquid_water_in_air", "liquid_water_content")),
     Variable("cl", "1", ("cloud_area_fraction_in_atmosphere_layer", "cloud_area_fraction_in_layer")),
 )
@@ -43,14 +45,35 @@ SURFACE = (
     Variable("tas", "K", ("air_temperature_2m",)),
     Variable("ps", "Pa", ("surface_air_pressure",)),
     Variable("pr", "kg m-2 s-1", ("precipitation_flux", "total_precipitation"), _LIQUID_WATER),
-    Variable("evspsbl", "kg m-2 s-1", ("water_evapotranspiration_flux", "lwe_of_water_evaporation"), _LIQUID_WATER),
+    Variable(
+        "evspsbl",
+        "kg m-2 s-1",
+        ("water_evapotranspiration_flux", "lwe_of_water_evaporation"),
+        _LIQUID_WATER,
+        upward=("water_evapotranspiration_flux",),
+    ),
     Variable("clt", "1", ("cloud_area_fraction",)),
     Variable("prw", "kg m-2", ("atmosphere_mass_content_of_water_vapor", "atmosphere_water_vapor_content")),
-    Variable("hfss", "W m-2", ("surface_upward_sensible_heat_flux", "surface_sensible_heat_flux")),
-    Variable("hfls", "W m-2", ("surface_upward_latent_heat_flux", "surface_latent_heat_flux")),
+    Variable(
+        "hfss",
+        "W m-2",
+        ("surface_upward_sensible_heat_flux", "surface_sensible_heat_flux"),
+        upward=("surface_upward_sensible_heat_flux",),
+    ),
+    Variable(
+        "hfls",
+        "W m-2",
+        ("surface_upward_latent_heat_flux", "surface_latent_heat_flux"),
+        upward=("surface_upward_latent_heat_flux",),
+    ),
     Variable("rst", "W m-2", ("toa_net_downward_shortwave_flux", "toa_net_shortwave_flux")),
-    Variable("rlut", "W m-2", ("toa_net_longwave_flux",)),
-    Variable("rsut", "W m-2", ("toa_outgoing_shortwave_flux",)),
+    Variable(
+        "rlut",
+        "W m-2",
+        ("toa_outgoing_longwave_flux", "toa_net_longwave_flux"),
+        upward=("toa_outgoing_longwave_flux",),
+    ),
+    Variable("rsut", "W m-2", ("toa_outgoing_shortwave_flux",), upward=("toa_outgoing_shortwave_flux",)),
     Variable("rss", "W m-2", ("surface_net_downward_shortwave_flux", "surface_net_shortwave_flux")),
     Variable("rls", "W m-2", ("surface_net_downward_longwave_flux", "surface_net_longwave_flux")),
     Variable("alb", "1", ("surface_albedo",)),
@@ -60,7 +83,7 @@ SURFACE = (
     Variable("lsm", "1", ("land_binary_mask",)),
     Variable("sg", "m2 s-2", ("surface_geopotential",)),
 )
-"""`rst` is positive downward; so is `rlut` as `toa_net_longwave_flux`: negative where heat leaves."""
+"""Fluxes of heat and evaporation are positive downward: `rlut`, `hfls` and `evspsbl` are negative where they leave."""
 
 _BY_STANDARD_NAME = {
     (standard, has_levels): variable

@@ -61,6 +61,7 @@ CLIMATE_CUBES_FEATURES = Features(
         "longitude_deg": List(Value("float64")),
         "time": List(Value("float64")),
         "time_unit": Value("string"),
+        "calendar": Value("string"),
         **{column: Value("bool" if column in _BOOLEANS else "float64") for column in _PLANET_COLUMNS},
         "missing_share": Value("float64"),
         "top_of_atmosphere_imbalance_w_m2": Value("float64"),
@@ -89,7 +90,10 @@ CLIMATE_CUBES_CARD = DatasetCard(
             for column, text in (
                 (block, f"values, float32, flattened from {shape} in C order; NaN where the file has none"),
                 (f"{block}_shape", f"the shape {shape}"),
-                (f"{block}_variables", "short names of CMIP6, in the order of V"),
+                (
+                    f"{block}_variables",
+                    "short names of CMIP6, in the order of V; all fluxes, evaporation too, count downward",
+                ),
                 (f"{block}_units", "their units"),
             )
         },
@@ -99,6 +103,7 @@ CLIMATE_CUBES_CARD = DatasetCard(
         "longitude_deg": "longitudes, degrees east, in the order of the file",
         "time": "times, as the file counts them",
         "time_unit": "their unit, as the file has it",
+        "calendar": "their calendar, as the file has it; empty where it has none",
         **_PLANET_COLUMNS,
         "missing_share": "share of values that are missing, 0 to 1",
         "top_of_atmosphere_imbalance_w_m2": "global mean of `rst` + `rlut`, W m-2, into the planet; null without both",
@@ -116,8 +121,9 @@ CLIMATE_CUBES_CARD = DatasetCard(
     method=(
         "Axes are found by their CF attributes, transposed to (time, level, latitude, longitude), and kept in the "
         "order and on the grid of the file: nothing is regridded, turned round, or filled. Variables are known by CF "
-        "standard name; a unit of another dimension ends the build, one of the same dimension is converted and said "
-        "so in `conversions`. A planet, with all its runs and years, is in one split."
+        "standard name; a unit of another dimension, and a level that is no pressure or sigma, end the build; a unit "
+        "of the same dimension is converted, a flux that counts upward changes its sign, and both are said in "
+        "`conversions`. A planet, with all its runs and years, is in one split."
     ),
     limits=(
         "A row with `in_equilibrium` false is of a spin-up year or a drifting run, not a climate. Grids and levels "
@@ -180,6 +186,7 @@ def _row(cube: ClimateCube) -> dict[str, Any]:
         "longitude_deg": cube.longitude_deg,
         "time": cube.time,
         "time_unit": cube.time_unit,
+        "calendar": cube.calendar,
         **asdict(cube.planet),
         "missing_share": sum(int(np.isnan(part).sum()) for part in values) / sum(part.size for part in values),
         "top_of_atmosphere_imbalance_w_m2": imbalance,

@@ -101,7 +101,30 @@ def test_the_planet_is_read_from_the_settings():
         ),
         (lambda d: d["temp"].attrs.update(units="bananas"), "units of temp of run.nc must be units as CF writes them"),
         (lambda d: d["temp"].values.__setitem__((0, 0, 0, 0), np.inf), "temp of run.nc must be finite or missing"),
+        (lambda d: d["temp"].attrs.update(units="deg K"), "units of temp of run.nc must have no angle; got 'deg K'"),
         (lambda d: d["lev"].attrs.update(units="km"), "lev of run.nc must be a pressure, or sigma from 0 to 1"),
+        (
+            lambda d: d["lev"].attrs.update(standard_name="atmosphere_hybrid_sigma_pressure_coordinate"),
+            "lev of run.nc must be a pressure, or sigma .* got atmosphere_hybrid_sigma_pressure_coordinate",
+        ),
+        (lambda d: [d["lev"].attrs.clear(), d["lev"].attrs.update(axis="Z")], "lev of run.nc .* in 'no unit'"),
+        (lambda d: d["lev"].attrs.update(units="deg"), "units of lev of run.nc must have no angle"),
+        (lambda d: d["lat"].attrs.update(units="radians"), "lat of run.nc must be in degrees .* in 'radians'"),
+        (lambda d: d["time"].values.__setitem__(1, np.nan), "time of run.nc must be finite numbers that rise or fall"),
+        (lambda d: d["time"].values.__setitem__(1, 75.0), "time of run.nc must be finite numbers that rise or fall"),
+        (lambda d: d["lev"].values.__setitem__(1, np.nan), "lev of run.nc must be finite numbers that rise or fall"),
+        (lambda d: d.update({"sp": d["sp"].astype(float) * 1e38}), "sp of run.nc must be finite .* or too large ones"),
+        (lambda d: d.attrs.update(settings="{"), "settings of run.nc must be a JSON object"),
+        (
+            lambda d: d.attrs.update(settings='{"pN2": -1}'),
+            "pN2 in the settings of run.nc must be a number of at least 0",
+        ),
+        (lambda d: d.attrs.update(settings='{"pN2": 1, "pXe": 1}'), "such as pN2 and pCO2, .* got pXe"),
+        (
+            lambda d: d.attrs.update(settings='{"pN2": 1, "pressure": 2}'),
+            "pressure in the settings .* sum of the gases, 1",
+        ),
+        (lambda d: d.attrs.update(settings='{"pN2": 1, "eccentricity": 2}'), "eccentricity in the settings of run.nc"),
         (lambda d: d["u"].attrs.update(standard_name="air_temperature"), r"must hold ta \(air_temperature\) once"),
         (lambda d: d.attrs.pop("settings"), "must say which planet it is of"),
     ],
@@ -118,7 +141,7 @@ def test_an_axis_that_is_not_there_is_named(tmp_path):
     data["row"].attrs.clear()
     with pytest.raises(BuildError, match=r"run\.nc must have a coordinate for its Y axis \(lat, latitude, y"):
         read_cube(written(data, tmp_path))
-    with pytest.raises(BuildError, match=r"lon of run\.nc must rise or fall in degrees"):
+    with pytest.raises(BuildError, match=r"lon of run\.nc must be finite numbers that rise or fall"):
         read_cube(written(model_output().isel(lon=[0, 2, 1, 3, 4, 5, 6]), tmp_path))
     (tmp_path / "text.nc").write_text("no NetCDF")
     with pytest.raises(BuildError, match=r"text\.nc must be a NetCDF file or a Zarr store"):
@@ -134,12 +157,52 @@ def test_missing_values_stay_missing_and_planets_may_stand_beside(tmp_path):
     assert cube.planet == EARTH
     assert np.argwhere(np.isnan(cube.atmosphere.values)).tolist() == [[0, 1, 0, 2, 3]]
     (tmp_path / "planet.json").write_text(json.dumps({**asdict(EARTH), "gravity_m_s2": "9.8"}))
-    with pytest.raises(BuildError, match=r"gravity_m_s2 in planet\.json must be a number; got '9\.8'"):
+    with pytest.raises(BuildError, match=r"gravity_m_s2 in planet\.json must be a number above 0; got '9\.8'"):
         read_cube(tmp_path / "run.nc")
     with pytest.raises(BuildError, match=r"missing \['gravity_m_s2'\], unknown \['gravity'\]"):
         Planet.from_mapping(
             {("gravity" if name == "gravity_m_s2" else name): value for name, value in asdict(EARTH).items()}, "x"
         )
+
+
+@pytest.mark.parametrize("value", [float("nan"), True, 0, -1.0, None])
+def test_a_planet_that_cannot_be_is_refused(value):
+    with pytest.raises(BuildError, match=r"radius_m in planet\.json must be a number above 0"):
+        Planet.from_mapping({**asdict(EARTH), "radius_m": value}, "planet.json")
+    with pytest.raises(BuildError, match=r"synchronous in planet\.json must be a boolean; got None"):
+        Planet.from_mapping({**asdict(EARTH), "synchronous": None}, "planet.json")
+
+
+def test_a_file_may_have_a_planet_of_its_own(tmp_path):
+    data = model_output()
+    del data.attrs["settings"]
+    other = {**asdict(EARTH), "gravity_m_s2": 3.7}
+    (tmp_path / "planet.json").write_text(json.dumps(asdict(EARTH)))
+    (tmp_path / "mars.planet.json").write_text(json.dumps(other))
+    assert read_cube(written(data, tmp_path)).planet == EARTH
+    assert read_cube(written(data, tmp_path, "mars.nc")).planet == Planet(**other)
+
+
+def test_fluxes_count_downward_and_calendars_are_kept(tmp_path):
+    data = model_output()
+    data["up"] = data["sp"].copy()
+    data["up"].attrs = {"units": "W m-2", "standard_name": "surface_upward_latent_heat_flux"}
+    data["time"].attrs.update(units="days since 2000-01-01", calendar="360_day")
+    data["rh"] = data["temp"].copy()
+    data["rh"].attrs = {"units": "1", "standard_name": "relative_humidity"}
+    of_exoplasim = read_cube(written(data, tmp_path))
+    assert of_exoplasim.calendar == "360_day"
+    # ExoPlaSim counts downward under any name, and writes per cent under the unit 1.
+    np.testing.assert_array_equal(of_exoplasim.surface.values[-1], data["up"].values)
+    np.testing.assert_array_equal(of_exoplasim.atmosphere.values[-1], data["rh"].values)
+    del data.attrs["settings"]
+    (tmp_path / "planet.json").write_text(json.dumps(asdict(EARTH)))
+    cube = read_cube(written(data, tmp_path, "other.nc"))
+    np.testing.assert_array_equal(cube.surface.values[-1], -data["up"].values)
+    np.testing.assert_allclose(cube.atmosphere.values[-1], data["rh"].values * 100, rtol=1e-6)
+    assert cube.atmosphere.units[-1] == of_exoplasim.atmosphere.units[-1] == "%"
+    assert "hfls: sign of surface_upward_latent_heat_flux turned, positive downward" in cube.conversions
+    assert "hur: ExoPlaSim states 1 and writes %" in of_exoplasim.conversions
 
 
 def test_zarr_and_netcdf_give_the_same(tmp_path):
