@@ -1,6 +1,7 @@
 """Command line of the builders: `python -m data_scripts {list,build,check,push}`."""
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -29,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = parsed.run(parsed)
         return status
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = ". Make room and run the same command again; it goes on with what is kept." if full else ""
+        print(f"error: {error}{remedy}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on with what is kept", file=sys.stderr)

@@ -33,7 +33,7 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
     archives = parser.add_argument_group("archives")
     archives.add_argument("--config", action="append", metavar="TABLE", help="table; those built by default if none")
     archives.add_argument("--limit", type=int, help="most rows of each table")
-    archives.add_argument("--since", type=datetime.date.fromisoformat, metavar="DAY", help="changed on or after a day")
+    archives.add_argument("--since", type=_day, metavar="DAY", help="changed on or after a day")
     archives.add_argument("--release", help="release of the archive")
     archives.add_argument("--set", action="append", metavar="OPTION=VALUE", help="option of a table")
     archives.add_argument("--offline", action="store_true", default=None, help="build from the store alone")
@@ -102,6 +102,13 @@ def pairs(texts: Sequence[str], argument: str) -> dict[str, str]:
     return found
 
 
+def _day(text: str) -> datetime.date:
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"it must be a day such as 2024-02-29; got {text!r}") from None
+
+
 def _refuse(name: str, arguments: Sequence[str]) -> None:
     if arguments:
         flags = ", ".join(f"--{'from' if each == 'from_files' else each.replace('_', '-')}" for each in arguments)
@@ -109,7 +116,7 @@ def _refuse(name: str, arguments: Sequence[str]) -> None:
 
 
 def _options(parsed: argparse.Namespace) -> "BuildOptions":
-    from data_scripts.harness.build import BuildOptions
+    from data_scripts.harness.build_options import BuildOptions
 
     store = parsed.store or Path(os.environ.get("ASTROBIO_STORE", DEFAULT_STORE))
     return BuildOptions(

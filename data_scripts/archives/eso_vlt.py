@@ -13,13 +13,35 @@ from data_scripts.archives.protocols.eso_spectra import SPECTRUM, is_eso_spectru
 from data_scripts.archives.protocols.exports import Exports
 from data_scripts.archives.protocols.tap_windows import TapWindows
 from data_scripts.archives.schemas.eso_observations import APEX_QUICKLOOKS, OBSCORE, RAW
-from data_scripts.harness.archive import Answer, Archive, Credential, Option, Request, Selection, Stage, TableConfig
+from data_scripts.harness.archive import (
+    Answer,
+    Archive,
+    Credential,
+    Login,
+    Option,
+    Request,
+    Selection,
+    Stage,
+    TableConfig,
+)
 from data_scripts.harness.errors import BuildError
 
 
 __all__ = ["ARCHIVE"]
 
 TAP = "https://archive.eso.org/tap_obs/sync"
+# As ESO's own eso_programmatic.py asks (https://archive.eso.org/programmatic/); the client is everybody's.
+LOGIN = Login(
+    "https://www.eso.org/sso/oidc/token",
+    params=lambda values: {
+        "response_type": "id_token token",
+        "grant_type": "password",
+        "client_id": "clientid",
+        "username": values["ESO_USERNAME"],
+        "password": values["ESO_PASSWORD"],
+    },
+    token="id_token",
+)
 FILES = "https://dataportal.eso.org/dataPortal/file/"
 EPOCH = datetime.datetime(1970, 1, 1)
 START = int((datetime.datetime(1998, 1, 1) - EPOCH).total_seconds())
@@ -237,6 +259,7 @@ ARCHIVE = Archive(
             "files that are still proprietary",
             headers=lambda values: {"Authorization": f"Bearer {values['ESO_TOKEN']}"},
         ),
+        Credential(("ESO_USERNAME", "ESO_PASSWORD"), "the same, by asking for a token", login=LOGIN),
     ),
     unverified=("obscore", "spectra"),
     probe=("obscore", {"collection": "ESPRESSO"}),

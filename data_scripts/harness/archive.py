@@ -20,6 +20,7 @@ __all__ = [
     "Column",
     "Credential",
     "Identity",
+    "Login",
     "Option",
     "Request",
     "Selection",
@@ -216,6 +217,21 @@ class TableConfig:
 
 
 @dataclass(frozen=True)
+class Login:
+    """How a name and a password become a token, which is then sent as `Authorization: Bearer`.
+
+    Attributes:
+        url: Address that gives it by GET; it need not be on the archive's hosts.
+        params: Query parameters made from the values of the credential's variables.
+        token: Name of the token in the JSON document that answers.
+    """
+
+    url: str
+    params: Callable[[Mapping[str, str]], Mapping[str, str]]
+    token: str
+
+
+@dataclass(frozen=True)
 class Credential:
     """How a secret from the environment reaches an archive; it is added when a request is sent and kept nowhere.
 
@@ -225,6 +241,7 @@ class Credential:
         params: Query parameters made from their values.
         purpose: What it is good for, for example "10 instead of 3 requests a second".
         requests_per_second: Rate that the archive allows with it, or None if it is the same.
+        login: How a token is asked for, if it is sent instead; not used where a header already has one.
     """
 
     variables: tuple[str, ...]
@@ -232,6 +249,7 @@ class Credential:
     headers: Callable[[Mapping[str, str]], Mapping[str, str]] = lambda values: {}
     params: Callable[[Mapping[str, str]], Mapping[str, str]] = lambda values: {}
     requests_per_second: float | None = None
+    login: Login | None = None
 
 
 @dataclass(frozen=True)

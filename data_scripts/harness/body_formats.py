@@ -23,6 +23,7 @@ __all__ = ["check_body", "ends_a_line"]
 
 _HEAD = 4096  # bytes
 _CHUNK = 1 << 20  # bytes
+_MOST_JSON = 1 << 29  # bytes; it takes ten times as much memory
 _GZIP_MAGIC = b"\x1f\x8b"
 _HTML = re.compile(rb"\s*(<!--.*?-->\s*)*<(!doctype html|html|head|body|script|title|h1|p|pre|div)\b", re.I | re.S)
 _MARKUP = re.compile(rb"\s*<[!?a-z]", re.I)
@@ -89,8 +90,11 @@ def _check_content(path: Path, body_format: BodyFormat, *, gz: bool) -> None:
 
 
 def _check_json(file: BinaryIO) -> None:
+    text = file.read(_MOST_JSON + 1)
+    if len(text) > _MOST_JSON:
+        raise BadBodyError(f"the JSON has more than {_MOST_JSON} bytes, too many for memory")
     try:
-        body = json.loads(file.read().decode("utf-8-sig"))
+        body = json.loads(text.decode("utf-8-sig"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise BadBodyError(f"the body is no JSON: {error}", again=True) from error
     reason = _json_error(body)

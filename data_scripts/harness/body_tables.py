@@ -1,4 +1,8 @@
-"""Checks of delimited and IPAC tables as streams."""
+"""Checks of delimited and IPAC tables as streams.
+
+Delimited text does not say how long it is. Where a body is cut between two rows and its `Content-Length` agrees with
+the cut, nothing in it shows that; only a number of rows that the archive states elsewhere does, as `Stage.total`.
+"""
 
 import csv
 import io

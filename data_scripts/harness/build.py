@@ -1,36 +1,29 @@
 """From an archive to a folder that `load_dataset` opens: ask, read, put together, judge, write."""
 
-import asyncio
 import contextlib
-import datetime
-import os
-import sys
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
-from data_scripts.harness.archive import Answer, Archive, Selection, TableConfig
+from data_scripts.harness.archive import Archive, TableConfig
 from data_scripts.harness.archive_card import archive_card
 from data_scripts.harness.assemble import assemble
-from data_scripts.harness.crawl import crawl
+from data_scripts.harness.build_options import BuildOptions
 from data_scripts.harness.crawl_tree import Crawl, Failure, Node, wrong_total
 from data_scripts.harness.disk_cache import cache_bytes
 from data_scripts.harness.errors import BadBodyError, BuildError, RequestFailedError
-from data_scripts.harness.executors import Engine, check_engine, read_pages
-from data_scripts.harness.hub_folder import new_folder, refuse_used_folder
-from data_scripts.harness.local_files import import_files
+from data_scripts.harness.executors import check_engine, read_pages
+from data_scripts.harness.gather import gather_answers
+from data_scripts.harness.new_folder import new_folder, refuse_used_folder
 from data_scripts.harness.pages import Page
 from data_scripts.harness.parse_cache import ParseCache
 from data_scripts.harness.quality.agreement import Agreement, compare_planets
 from data_scripts.harness.quality.report import QualityReport, RefusedBody, TableReport
 from data_scripts.harness.quality.write import write_quality
-from data_scripts.harness.selection import chosen_tables, select_rows
+from data_scripts.harness.selection import chosen_tables
 from data_scripts.harness.snapshot import Snapshot
 from data_scripts.harness.table_cache import TableCache, table_key
-from data_scripts.harness.transport import Transport
 from data_scripts.identity import IdentityTable, split_rows
 
 
@@ -38,51 +31,6 @@ __all__ = ["BuildOptions", "BuildReport", "build_archive"]
 
 # Table that another archive is compared with: both list confirmed planets.
 COMPARED = ("nasa_exoplanet_archive", "pscomppars")
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """How a data set is built.
-
-    Attributes:
-        store: Folder of snapshots and parsed pages.
-        configs: Tables; those that are built by default if empty.
-        limit: Most rows of each table.
-        since: Only what the archive added or changed from this day on.
-        release: Release of the archive; its default if None.
-        options: Values of options that the tables declare.
-        offline: Use nothing but the snapshot.
-        from_files: Files that a person downloaded; they are built alone, without the network.
-        max_age_days: Ask again for bodies that are older.
-        allow_below_gate: Build although a quality gate or a request fails, and say so in report and card.
-        processes: Bodies read at once.
-        engine: What runs them.
-        mirrors: Origins to ask instead, by origin.
-        identity: Folder of the data set `object_identity`, or None to name objects by the table alone.
-        compare_with: For `pscomppars` of `nasa_exoplanet_archive`, the built folder of `exoplanets_org`.
-        environment: Environment variables with credentials and the cache's size.
-        attempts: Attempts at each request.
-        timeout_seconds: Longest wait for an answer's head, and for the next bytes.
-    """
-
-    store: Path
-    configs: tuple[str, ...] = ()
-    limit: int | None = None
-    since: datetime.date | None = None
-    release: str | None = None
-    options: Mapping[str, str] = field(default_factory=dict)
-    offline: bool = False
-    from_files: tuple[Path, ...] = ()
-    max_age_days: float | None = None
-    allow_below_gate: bool = False
-    processes: int = 1
-    engine: Engine = "processes"
-    mirrors: Mapping[str, str] = field(default_factory=dict)
-    identity: Path | None = None
-    compare_with: Path | None = None
-    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
-    attempts: int = 6
-    timeout_seconds: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -102,12 +50,6 @@ class BuildReport:
     kept: int
 
 
-@dataclass
-class _Count:
-    fetched: int = 0
-    kept: int = 0
-
-
 def build_archive(archive: Archive, out: Path, options: BuildOptions) -> BuildReport:
     """Build a data set from an archive.
 
@@ -124,9 +66,7 @@ def build_archive(archive: Archive, out: Path, options: BuildOptions) -> BuildRe
         BuildError: If an option does not fit the archive, a body cannot be used, or a quality gate failed.
     """
     refuse_used_folder(out)
-    # A file says by its content which table it is for.
-    every = bool(options.from_files) and not options.configs
-    tables = list(archive.tables) if every else chosen_tables(archive, options.configs)
+    tables = chosen_tables(archive, options.configs)
     _check_comparison(archive, tables, options.compare_with)
     if options.max_age_days is not None and not 0 <= options.max_age_days < float("inf"):
         raise BuildError(f"max_age_days must be 0 or more; got {options.max_age_days}. Leave it out for any age.")
@@ -139,10 +79,10 @@ def build_archive(archive: Archive, out: Path, options: BuildOptions) -> BuildRe
         TableCache(options.store / "parsed", most_bytes),
     )
     snapshot = Snapshot(options.store / archive.name, max_age_days=options.max_age_days)
-    count = _Count()
-    crawls, release = _answers(archive, tables, snapshot, cache, options, count)
-    failures = [failure for found in crawls.values() for failure in found.failures]
     with new_folder(out) as folder:
+        gathered = gather_answers(archive, tables, snapshot, cache, options)
+        crawls = gathered.crawls
+        failures = [failure for found in crawls.values() for failure in found.failures]
         reports = []
         for name, found in crawls.items():
             table = archive.table(name)
@@ -173,43 +113,10 @@ def build_archive(archive: Archive, out: Path, options: BuildOptions) -> BuildRe
                 "See why, or build with --allow-below-gate and read quality/quality.md."
             )
         write_quality(report, folder)
-        card = archive_card(archive, report, release)
+        card = archive_card(archive, report, gathered.release)
         (folder / "README.md").write_text(card, encoding="utf-8", newline="\n")
     cache.trim()
-    return BuildReport(out.absolute(), report, count.fetched, count.kept)
-
-
-def _answers(
-    archive: Archive,
-    tables: Sequence[TableConfig],
-    snapshot: Snapshot,
-    cache: ParseCache,
-    options: BuildOptions,
-    count: _Count,
-) -> tuple[dict[str, Crawl], str]:
-    """Return the answers by table, and the archive's release."""
-    if options.from_files:
-        given = {
-            "--since": options.since,
-            "--set": options.options,
-            "--max-age-days": options.max_age_days,
-            "--mirror": options.mirrors,
-        }
-        if refused := [name for name, value in given.items() if value]:
-            raise BuildError(f"--from must stand without {', '.join(refused)}: no request is made. Leave that out.")
-        crawls = import_files(archive, tables, options.from_files, snapshot, release=options.release or "")
-        count.kept = sum(len(found.nodes) for found in crawls.values())
-        return crawls, options.release or ""
-    selections = select_rows(
-        archive,
-        tables,
-        limit=options.limit,
-        since=options.since,
-        release=options.release,
-        options=options.options,
-    )
-    crawls = asyncio.run(_crawl_all(archive, tables, selections, snapshot, cache, options, count))
-    return crawls, next(iter(selections.values())).release
+    return BuildReport(out.absolute(), report, gathered.fetched, gathered.kept)
 
 
 def _pages(
@@ -280,55 +187,3 @@ def _faults(reports: Sequence[TableReport]) -> str:
     faults = {f"{each.config.name}: {fault}": n for each in reports for fault, n in each.table.tallies.faults.items()}
     most = sorted(faults.items(), key=lambda item: (-item[1], item[0]))[:3]
     return f" Most rows were rejected for {'; '.join(f'{fault} ({n})' for fault, n in most)}." if most else ""
-
-
-async def _crawl_all(
-    archive: Archive,
-    tables: Sequence[TableConfig],
-    selections: Mapping[str, Selection],
-    snapshot: Snapshot,
-    cache: ParseCache,
-    options: BuildOptions,
-    count: _Count,
-) -> dict[str, Crawl]:
-    crawls = {}
-    # One bar a source; nothing where nobody looks.
-    with tqdm(desc=archive.name, unit=" requests", file=sys.stderr, disable=None) as bar:
-        received = 0
-
-        def on_bytes(size: int) -> None:
-            nonlocal received
-            received += size
-            bar.set_postfix_str(f"{received / 1e6:.1f} MB", refresh=False)
-
-        def on_answer(answer: Answer, fetched: bool) -> None:
-            count.fetched += fetched
-            count.kept += not fetched
-            bar.update()
-
-        async with contextlib.AsyncExitStack() as resources:
-            transport = None
-            if not options.offline:
-                transport = await resources.enter_async_context(
-                    Transport(
-                        archive,
-                        environment=options.environment,
-                        mirrors=options.mirrors,
-                        attempts=options.attempts,
-                        timeout_seconds=options.timeout_seconds,
-                        progress=on_bytes,
-                    )
-                )
-            for table in tables:
-                crawls[table.name] = await crawl(
-                    table,
-                    selections[table.name],
-                    snapshot,
-                    transport,
-                    read=partial(cache.read, table, source=archive.name),
-                    links=partial(cache.links, table, source=archive.name),
-                    concurrency=archive.concurrency,
-                    keep_going=options.allow_below_gate,
-                    on_answer=on_answer,
-                )
-    return crawls

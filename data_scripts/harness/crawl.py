@@ -23,6 +23,7 @@ from data_scripts.harness.crawl_tree import (
 from data_scripts.harness.errors import BadBodyError, BuildError, RequestFailedError
 from data_scripts.harness.links import Links, read_links
 from data_scripts.harness.pages import Page
+from data_scripts.harness.partial_body import PartialBody
 from data_scripts.harness.snapshot import Snapshot
 from data_scripts.harness.transport import Transport
 
@@ -212,7 +213,9 @@ class _Walk:
             partial,
             lambda path, reason: self.snapshot.reject(request, path, reason),
         )
-        return self.snapshot.put(request, partial, received)
+        answer = self.snapshot.put(request, received)
+        PartialBody.discard_at(partial)
+        return answer
 
     async def _claim(self) -> None:
         async with self._claiming:

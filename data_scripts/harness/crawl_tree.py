@@ -134,11 +134,15 @@ def repeated_nodes(table: TableConfig, nodes: Sequence[Node]) -> list[Node]:
             alike.setdefault((node.request.stage, node.answer.sha256), []).append(node)
     found = []
     for (stage, _), group in alike.items():
-        answers = [(node, node.answer) for node in group if node.answer is not None]
+        if len(group) == 1:
+            continue
+        # Each is read once: an archive may send the same empty page for a thousand windows of time.
+        read = [(node, _tables(table.stages[stage], node.answer)) for node in group if node.answer is not None]
+        read = [(node, tables) for node, tables in read if any(each.num_rows for each in tables)]
         same = [
             node
-            for node, one in answers
-            if any(same_rows(table.stages[stage], one, other) for _, other in answers if other is not one)
+            for node, tables in read
+            if any(node.request.key != other.request.key and tables == others for other, others in read)
         ]
         found += [node for node in same if not node.confirmed] or same
     return found

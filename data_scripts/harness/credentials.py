@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
-from data_scripts.harness.archive import Archive
+from data_scripts.harness.archive import Archive, Login
 from data_scripts.harness.errors import BuildError
 
 
@@ -26,7 +26,7 @@ class Credentials:
     """The credentials of an archive whose environment variables are all set.
 
     Attributes:
-        headers: Headers that carry them.
+        login: How a token is to be asked for, with the parameters that carry them, or None.
         params: Query parameters that carry them.
         used: Variables that are used.
         unset: Variables of credentials that are not used, because at least one of them is not set.
@@ -41,13 +41,14 @@ class Credentials:
     """
 
     def __init__(self, archive: Archive, environment: Mapping[str, str]) -> None:
-        self.headers: dict[str, str] = {}
+        self.login: tuple[Login, Mapping[str, str]] | None = None
+        self._headers: dict[str, str] = {}
+        self._token: str | None = None
         self.params: dict[str, str] = {}
         self.used: tuple[str, ...] = ()
         self.unset: tuple[str, ...] = ()
         self.requests_per_second = archive.requests_per_second
-        shown: set[str] = set()
-        hidden: set[str] = set()
+        shown, hidden = self._shown, self._hidden = set[str](), set[str]()
         for credential in archive.credentials:
             values = {name: environment.get(name, "").strip() for name in credential.variables}
             # A half-set credential is not sent, yet its half must not be shown either.
@@ -62,14 +63,33 @@ class Credentials:
             if not all(value.isascii() and value.isprintable() for value in headers.values()):
                 names = ", ".join(credential.variables)
                 raise BuildError(f"{names} must be printable ASCII to be sent as a header; got other characters.")
-            self.headers.update(headers)
+            self._headers.update(headers)
             self.params.update(params)
+            if credential.login is not None:
+                self.login = credential.login, credential.login.params(values)
             for value in headers.values():
                 parts = [part for part in value.split() if part not in shown and part.lower() not in _SCHEMES]
                 hidden.update(form for part in parts for form in _forms(part))
-        self._everywhere = _pattern(hidden | shown)
-        self._in_data = _pattern({form for form in hidden if len(form) >= _SHORTEST_IN_DATA})
-        self._longest = max((len(form.encode(errors="surrogateescape")) for form in hidden | shown), default=1)
+        if "Authorization" in self._headers:
+            self.login = None
+        self._compile()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers that carry them, also the token."""
+        return self._headers | ({"Authorization": f"Bearer {self._token}"} if self._token else {})
+
+    @property
+    def token(self) -> str | None:
+        """What a log-in gave; as secret as the others."""
+        return self._token
+
+    @token.setter
+    def token(self, token: str | None) -> None:
+        self._token = token
+        if token is not None:
+            self._hidden.update(_forms(token))
+            self._compile()
 
     def redact(self, text: str) -> str:
         """Replace every secret in a text, also quoted for addresses, by `***`."""
@@ -77,18 +97,22 @@ class Credentials:
             return text
         return self._everywhere.sub(_MASK.encode(), text.encode(errors="surrogateescape")).decode(errors="replace")
 
-    def redact_file(self, path: Path, *, data: bool) -> None:
-        """Replace every secret in a body that repeats them, such as an error page that quotes the request.
+    def redact_file(self, path: Path, redacted: Path, *, data: bool) -> bool:
+        """Write a body that repeats secrets, such as an error page that quotes the request, without them.
 
         Args:
-            path: Body; not touched if nothing is found.
+            path: Body.
+            redacted: File to write, which may be the same.
             data: Whether the body is data that will be read: then user names, and values of fewer than 8 characters,
                 stay, because they can be part of it.
+
+        Returns:
+            Whether there was a secret; if not, nothing is written.
         """
         pattern = self._in_data if data else self._everywhere
         if pattern is None or not self._found(pattern, path):
-            return
-        target = path.with_name(path.name + ".redacted")
+            return False
+        target = redacted.with_name(redacted.name + ".new")
         overlap = self._longest - 1
         with path.open("rb") as source, target.open("wb") as out:
             tail = b""
@@ -98,12 +122,19 @@ class Credentials:
                 out.write(text[:cut])
                 tail = text[cut:]
             out.write(tail)
-        os.replace(target, path)
+        os.replace(target, redacted)
+        return True
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Redact a log record, as a filter of a logger."""
         record.msg, record.args = self.redact(record.getMessage()), None
         return True
+
+    def _compile(self) -> None:
+        every = self._hidden | self._shown
+        self._everywhere = _pattern(every)
+        self._in_data = _pattern({form for form in self._hidden if len(form) >= _SHORTEST_IN_DATA})
+        self._longest = max((len(form.encode(errors="surrogateescape")) for form in every), default=1)
 
     def _found(self, pattern: re.Pattern[bytes], path: Path) -> bool:
         tail = b""

@@ -1,10 +1,7 @@
 """Write a data set as the folder that the Hub shows and `datasets.load_dataset` opens."""
 
-import contextlib
-import shutil
-import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +9,10 @@ from typing import Any
 import yaml
 from datasets import Dataset, DatasetDict
 
+from data_scripts.harness.new_folder import new_folder
 
-__all__ = ["DatasetCard", "card_text", "new_folder", "refuse_used_folder", "write_hub_folder"]
+
+__all__ = ["DatasetCard", "card_text", "write_hub_folder"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,8 @@ class DatasetCard:
 def write_hub_folder(splits: DatasetDict, card: DatasetCard, out_dir: str | Path) -> Path:
     """Write one Parquet file per split and a `README.md` whose YAML names them.
 
+    What a builder has to say of this build, such as how many rows it removed, is the splits' `info.description`.
+
     The folder appears whole or not at all: it is written beside its place and renamed.
 
     Args:
@@ -68,6 +69,7 @@ def write_hub_folder(splits: DatasetDict, card: DatasetCard, out_dir: str | Path
 
     Raises:
         FileExistsError: If the folder exists and is not empty, or is a file.
+        BuildError: If another process makes the folder.
         ValueError: If the card does not describe exactly the columns of the data set.
     """
     for split, rows in splits.items():
@@ -82,41 +84,6 @@ def write_hub_folder(splits: DatasetDict, card: DatasetCard, out_dir: str | Path
             rows.to_parquet(partial / _split_file(str(split)))
         (partial / "README.md").write_text(_readme(splits, card), encoding="utf-8", newline="\n")
     return Path(out_dir).absolute()
-
-
-def refuse_used_folder(out_dir: str | Path) -> Path:
-    """Return the absolute path of a folder that does not exist or is empty.
-
-    Raises:
-        FileExistsError: If it has content, or is a file.
-    """
-    out_dir = Path(out_dir).absolute()
-    if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
-        raise FileExistsError(
-            f"out_dir must be a new or an empty folder; got {out_dir}, which has content. "
-            "Choose another folder or remove this one."
-        )
-    return out_dir
-
-
-@contextlib.contextmanager
-def new_folder(out_dir: str | Path) -> Iterator[Path]:
-    """Give a folder to write into that is renamed to `out_dir` at the end, and removed after an error.
-
-    Raises:
-        FileExistsError: If `out_dir` has content, or is a file.
-    """
-    out_dir = refuse_used_folder(out_dir)
-    partial = out_dir.parent / f".{out_dir.name}.{uuid.uuid4().hex}.partial"
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        if out_dir.exists():
-            out_dir.rmdir()
-        partial.rename(out_dir)
-    finally:
-        # Nothing is left to remove after the rename.
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def card_text(header: Mapping[str, Any], title: str, sections: Mapping[str, str]) -> str:
@@ -152,13 +119,18 @@ def _readme(splits: DatasetDict, card: DatasetCard) -> str:
         "": card.summary,
         "Columns": f"| column | content |\n|---|---|\n{columns}",
         "Size": _counts_table(splits, card.count_by),
-        "How it was made": card.method,
+        "How it was made": "\n\n".join(filter(None, (card.method, _description(splits)))),
         "Limits": card.limits,
         "Source and acknowledgement": card.source,
         "Licence": f"{card.license_note} See {card.license_link}.",
         "Citation": f"```bibtex\n{card.citation}\n```",
     }
     return card_text(header, card.pretty_name, sections)
+
+
+def _description(splits: DatasetDict) -> str:
+    """Return what the builder said of this build, each text once."""
+    return " ".join(dict.fromkeys(text for rows in splits.values() if (text := rows.info.description)))
 
 
 def _counts_table(splits: DatasetDict, count_by: str | None) -> str:

@@ -4,6 +4,7 @@ import email.utils
 import json
 import os
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,21 +14,29 @@ from data_scripts.harness.errors import BadBodyError
 
 __all__ = ["PartialBody"]
 
+# A body that came whole is taken without asking again, but not when nobody remembers how old it is.
+_LONGEST_KEPT = 3600  # seconds
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
 class PartialBody:
     """A file that is being received, and beside it `<name>.json` with what is needed to go on.
 
-    One process at a time may hold a partial body; its caller sees to that.
+    The file stays as it came until it is discarded, so that a kill at any moment loses nothing of it. One process at a
+    time may hold a partial body; its caller sees to that.
+
+    Attributes:
+        path: File that receives the body as it is sent, encoded.
+        whole: File for what is made of a whole body, if that is something else.
 
     Args:
-        path: File that receives the body as it is sent, encoded.
+        path: The first of these.
         url: Address asked, without credentials; what another address left is discarded.
     """
 
     def __init__(self, path: Path, url: str) -> None:
         self.path = path
+        self.whole = path.with_name(path.name + ".whole")
         self._url = url
         self._sidecar = path.with_name(path.name + ".json")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,15 +123,22 @@ class PartialBody:
         self._state["length"] = self.size
         self._save()
 
-    def release(self) -> None:
-        """Forget how to go on; the file stays."""
-        self._sidecar.unlink(missing_ok=True)
-        self._state = {}
-
     def discard(self) -> None:
         """Remove the file and what is kept beside it."""
-        self.release()
+        self.discard_at(self.path)
+        self._state = {}
+
+    def discard_received(self) -> None:
+        """Remove what was received, but not what was made of it, nor what is known of it here."""
+        self._sidecar.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
+
+    @staticmethod
+    def discard_at(path: Path) -> None:
+        """Remove a file that a body was received in, and what is kept beside it."""
+        # First what says how to go on: a kill in between must not leave it without the bytes that it is about.
+        for ending in (".json", "", ".whole"):
+            path.with_name(path.name + ending).unlink(missing_ok=True)
 
     def _check_rest(self, headers: Mapping[str, str], encoding: str) -> None:
         match = _CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip())
@@ -150,15 +166,18 @@ class PartialBody:
         try:
             state = json.loads(self._sidecar.read_text())
             size = self.path.stat().st_size
-        except (FileNotFoundError, json.JSONDecodeError):
-            state = {}
-            size = 0
-        usable = (
-            bool(state)
-            and state["url"] == self._url
-            and (state["length"] is None or size <= state["length"])
-            and (state["validator"] is not None or size == state["length"])
-        )
+            whole = size == state["length"]
+            usable = (
+                state.keys() == {"url", "status", "headers", "encoding", "length", "validator"}
+                and state["url"] == self._url
+                and (state["length"] is None or size <= state["length"])
+                and isinstance(state["validator"], str | None)
+                and (state["validator"] is not None or whole)
+                and not (whole and time.time() - self._sidecar.stat().st_mtime > _LONGEST_KEPT)
+            )
+        # Absent, or damaged in whatever way.
+        except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+            usable = False
         if not usable:
             self.discard()
         return state if usable else {}

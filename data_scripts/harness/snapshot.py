@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import threading
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,9 +123,9 @@ class Snapshot:
         """Return where the body of a request is received; what is there already can be continued."""
         return self.folder / "partial" / request.key
 
-    def put(self, request: Request, partial: Path, received: Received) -> Answer:
-        """Keep a received and checked body as the answer of a request."""
-        return self._keep(request, partial, received.sha256, received.size, received.status, received.headers)
+    def put(self, request: Request, received: Received) -> Answer:
+        """Keep a received and checked body as the answer of a request; its file is removed when it is kept."""
+        return self._keep(request, received.path, received.sha256, received.size, received.status, received.headers)
 
     def import_file(self, request: Request, path: Path) -> Answer:
         """Keep a copy of a file as the answer of a request, if it is not kept yet."""
@@ -183,18 +184,29 @@ class Snapshot:
                     told = True
                 await asyncio.sleep(0.2)
         try:
+            self._remove_leftovers()
             yield
         finally:
             lock.release()
+
+    def _remove_leftovers(self) -> None:
+        """Remove what processes that were killed as they had just kept a body left of receiving it."""
+        with self._guard:
+            self._refresh()
+            kept = {key: record["retrieved_at"] for key, record in self._index.items()}
+        for path in (self.folder / "partial").iterdir():
+            at = kept.get(path.name.partition(".")[0])
+            # Times of records are whole seconds, rounded down.
+            if at is not None and path.stat().st_mtime < datetime.datetime.fromisoformat(at).timestamp() + 1:
+                path.unlink(missing_ok=True)
 
     def _keep(
         self, request: Request, file: Path, sha256: str, size: int, status: int, headers: Mapping[str, str]
     ) -> Answer:
         path = self._body(sha256)
         path.parent.mkdir(exist_ok=True)
-        with file.open("rb+") as opened:
-            os.fsync(opened.fileno())
-        os.replace(file, path)
+        # Until the line stands in the manifest, the file is all that a next process knows of.
+        _link_or_copy(file, path)
         _sync_folder(path.parent)
         retrieved_at = self._now()
         self._append(
@@ -208,6 +220,7 @@ class Snapshot:
                 "retrieved_at": retrieved_at,
             }
         )
+        file.unlink()
         return Answer(request, path, sha256, status, dict(headers), retrieved_at)
 
     def _append(self, record: Mapping[str, Any]) -> None:
@@ -231,22 +244,25 @@ class Snapshot:
                 if not line.endswith(b"\n"):
                     break
                 try:
-                    record = json.loads(line)
-                except ValueError as error:
+                    self._take(json.loads(line))
+                except (ValueError, TypeError, KeyError) as error:
                     raise BuildError(
-                        f"{self._manifest} must have one JSON object a line; got something else at byte "
+                        f"{self._manifest} must have one record a line, as JSON; got something else at byte "
                         f"{self._read_to}. Remove that line; its request is then asked again."
                     ) from error
-                self._take(record)
                 self._read_to += len(line)
 
     def _take(self, record: dict[str, Any]) -> None:
+        names = ("key", "url", "reason", "sha256", "at")
+        rejection = None if record["kind"] == ANSWERED else Rejection(**{name: record[name] for name in names})
+        # The name of a file is made of it.
+        int(record["sha256"], 16)
         if record["kind"] != REJECTED:
+            datetime.datetime.fromisoformat(record["retrieved_at"])
             kept = ("kind", "key", "status", "headers", "sha256", "size", "retrieved_at")
             self._index[record["key"]] = {name: record[name] for name in kept}
-        if record["kind"] != ANSWERED:
-            names = ("key", "url", "reason", "sha256", "at")
-            self._rejections.append(Rejection(**{name: record[name] for name in names}))
+        if rejection is not None:
+            self._rejections.append(rejection)
 
     def _body(self, sha256: str) -> Path:
         return self.folder / "bodies" / sha256[:2] / sha256
@@ -295,6 +311,21 @@ def _cut_torn_line(file: Any) -> None:
             return
         end = start
     file.truncate(0)
+
+
+def _link_or_copy(file: Path, path: Path) -> None:
+    """Give a file a second name that lasts through a loss of power, in place of a file that has it."""
+    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+    try:
+        os.link(file, beside)
+    except OSError:
+        # Some file systems have no links.
+        shutil.copyfile(file, beside)
+    with beside.open("rb+") as opened:
+        os.fsync(opened.fileno())
+    os.replace(beside, path)
+    # Of two names for one file, a rename leaves both.
+    beside.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -79,7 +79,7 @@ def play(replay: Replay, folder: Path, fault: Fault | None, **options: object) -
                 options=replay.options,
                 mirrors=server.mirrors,
                 environment={},
-                timeout_seconds=0.5 if fault is not None and fault.name == "slow drip" else 5.0,
+                timeout_seconds=0.3 if fault is not None and fault.name == "slow drip" else 5.0,
             ),
         )
     return report, server

@@ -175,6 +175,7 @@ def test_credentials_are_of_the_environment(name):
     for credential in ARCHIVES[name]().credentials:
         assert credential.purpose.strip()
         values = {variable: f"canary of {variable}" for variable in credential.variables}
-        sent = {**credential.headers(values), **credential.params(values)}
+        asked = credential.login.params(values) if credential.login else {}
+        sent = {**credential.headers(values), **credential.params(values), **asked}
         assert sent, credential.variables
         assert all(variable.isupper() for variable in credential.variables)

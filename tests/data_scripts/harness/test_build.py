@@ -14,11 +14,12 @@ import pytest
 from built_folders import build, bytes_of, rows_of
 from datasets import load_dataset
 from loopback import Fault, Loopback
-from replay import Asked, Reply
+from replay import Reply
 
 from data_scripts.harness.archive import Stage
 from data_scripts.harness.errors import BuildError, RequestFailedError
 from data_scripts.harness.snapshot import Snapshot
+from data_scripts.identifiers import parse_identifier
 from data_scripts.identity import IdentityTable
 from data_scripts.splits import split_of
 
@@ -66,9 +67,7 @@ def test_each_row_says_where_it_is_from(store):
             assert datetime.datetime.fromisoformat(row["retrieved_at"]).tzinfo is not None
 
 
-@pytest.mark.parametrize(
-    "how", ["again", "offline", "without a cache", "pages alone", "two processes", "damaged", "another identity"]
-)
+@pytest.mark.parametrize("how", ["again", "offline", "without a cache", "pages alone", "two processes", "damaged"])
 def test_same_bytes(store, tmp_path, how):
     options = {"configs": BOTH}
     shutil.copytree(store / "store", tmp_path / "store")
@@ -85,16 +84,31 @@ def test_same_bytes(store, tmp_path, how):
         content = bytearray(table.read_bytes())
         content[len(content) // 2] ^= 1
         table.write_bytes(content) if how == "damaged" else table.unlink()
-    if how == "another identity":
-        # Of stars that are not in the tables.
-        options["identity"] = tmp_path / "identity.parquet"
-        IdentityTable.from_tables({"a.b": pa.table({"hostname": ["Test-17"]})}).save(options["identity"])
     with Loopback(made_up.answer) as server:
         report = build(tmp_path, server if how == "again" else None, **options)
     assert server.served == []
     assert (report.fetched, report.kept) == (0, REQUESTS)
     assert bytes_of(tmp_path / "out") == bytes_of(store / "out")
     assert parsed.exists() == (how != "without a cache")
+
+
+def test_an_identity_changes_objects_and_splits_alone(store, tmp_path):
+    shutil.copytree(store / "store", tmp_path / "store")
+    # One star has another name; the others, which it does not know, have one spelling.
+    table = pa.table({"hostname": ["Other-1"], "hd_name": ["Test-17"]})
+    path = tmp_path / "identity.parquet"
+    IdentityTable.from_tables({"a.b": table}).save(path)
+    report = build(tmp_path, None, configs=BOTH, identity=path)
+    assert (report.fetched, report.kept) == (0, REQUESTS)
+    found = set()
+    for config in BOTH:
+        assert rows_of(tmp_path / "out", config) == rows_of(store / "out", config)
+        for file in (tmp_path / "out" / config).glob("*.parquet"):
+            for row in pq.read_table(file).select(["star", "object_id"]).to_pylist():
+                spelling = parse_identifier(row["star"], "").value
+                assert row["object_id"] == ("other-1" if row["star"] == "Test-17" else spelling)
+                found.add(row["star"])
+                assert file.name.startswith(split_of(row["object_id"]))
 
 
 def test_a_kept_body_that_was_damaged_is_asked_again_or_named(store, tmp_path):
@@ -254,38 +268,6 @@ def test_refused_bodies_are_in_the_report(tmp_path):
     assert rows_of(tmp_path / "out", "stars") == made_up.published_stars()
     build(tmp_path, None, "again")
     assert bytes_of(tmp_path / "again") == bytes_of(tmp_path / "out")
-
-
-def test_downloaded_files(tmp_path):
-    def save(name, asked_path, query):
-        file = tmp_path / name
-        file.write_bytes(made_up.answer(Asked("GET", asked_path, {key: [value] for key, value in query.items()})).body)
-        return file
-
-    pages = [save(f"page{page}.txt", "/stars", {"region": "north", "page": str(page)}) for page in (2, 1)]
-    curve = save("any name.dat", "/curve", {"id": "3"})
-    report = build(tmp_path, None, offline=False, from_files=(pages[0], curve, pages[1], pages[0]))
-    names = {row["star"] for row in made_up.stars("north")[:10]}
-    assert {row["star"] for row in rows_of(report.folder, "stars")} == names
-    assert rows_of(report.folder, "curves") == [row for row in made_up.published_curves() if row["star"] == "Test-3"]
-    with pytest.raises(BuildError, match=r"files of made_up .*for stars; got .*any name.dat"):
-        build(tmp_path, None, "none", offline=False, configs=("stars",), from_files=(curve,))
-
-
-def test_downloaded_files_that_cannot_be_used(tmp_path):
-    unknown = tmp_path / "letter.txt"
-    unknown.write_text("Dear reader\n", encoding="utf-8")
-    cut = tmp_path / "cut.json"
-    cut.write_text('{"total": 1, "rows": [', encoding="utf-8")
-    cases = [
-        ((unknown,), {}, r"--from must name files of made_up .* got .*letter.txt, which none of these recognises"),
-        ((cut,), {}, r"cut.json must be a whole json file"),
-        ((tmp_path / "absent",), {}, r"--from must name files; got .*absent, which is none"),
-        ((cut,), {"since": datetime.date(2031, 1, 1)}, "--from must stand without --since"),
-    ]
-    for files, options, message in cases:
-        with pytest.raises(BuildError, match=message):
-            build(tmp_path, None, offline=False, from_files=files, **options)
 
 
 def test_an_archive_that_no_module_has_cannot_be_read_by_other_processes(store, tmp_path):

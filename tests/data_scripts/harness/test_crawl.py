@@ -340,3 +340,22 @@ def test_a_chain_of_many_pages(tmp_path, monkeypatch):
 
 def _numbered(number):
     return Request(f"{made_up.ORIGIN}/stars", "page", (("page", str(number)),))
+
+
+def test_many_pages_that_are_empty_alike_are_read_a_few_times_each(tmp_path):
+    asked, read = 150, []
+    stage = made_up.STARS.stages["page"]
+
+    def rows(answer):
+        read.append(answer.request.key)
+        return stage.rows(answer)
+
+    table = dataclasses.replace(
+        made_up.STARS,
+        first=lambda selection: [Request(URL, "page", (("page", str(number)),)) for number in range(asked)],
+        stages={"page": Stage("json", rows=rows)},
+    )
+    with Loopback(lambda asked: Reply(body=b'{"total": 0, "unit": "", "rows": []}')) as server:
+        found = walk(tmp_path, server, table=table)
+    assert len(found.nodes) == asked
+    assert len(read) <= 4 * asked

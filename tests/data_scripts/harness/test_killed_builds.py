@@ -4,6 +4,8 @@ import base64
 import collections
 import json
 import random
+import re
+import resource
 import signal
 import subprocess
 import time
@@ -112,8 +114,8 @@ def check_kills(folder, kills, seed):
         assert without_times(folder / "out", config) == without_times(folder / "whole" / "out", config)
     assert rows_of(folder / "out", "stars") == made_up.published_stars()
     assert rows_of(folder / "out", "curves") == made_up.published_curves()
-    # A build that is killed as it writes leaves its hidden folder beside the place of the whole one.
-    assert {path.name for path in folder.glob("[!.]*")} == {"offline", "out", "store", "whole"}
+    # What a killed build left beside the folder is gone with the next one, and what it left in the store too.
+    assert {path.name for path in folder.iterdir()} == {"offline", "out", "store", "whole"}
 
 
 def test_killed_while_it_asks(tmp_path):
@@ -151,6 +153,47 @@ def test_killed_at_any_moment_it_writes_the_same(tmp_path):
         assert len(server.served) == REQUESTS
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "first")
     assert "0 answers fetched" in done.stdout
+
+
+@pytest.mark.parametrize("most_bytes", [1000, 9000])
+def test_a_disk_that_is_full_costs_nothing_that_was_kept(tmp_path, most_bytes):
+    """A body that could not be read for want of room must not count as a bad one."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
+
+    with Loopback(made_up.answer) as server:
+        done = subprocess.run(
+            command(tmp_path, server), env=ENVIRONMENT, capture_output=True, text=True, preexec_fn=limit, check=False
+        )
+        assert done.returncode == 2
+        assert re.fullmatch(
+            r"error: \[Errno 27\] .*File too large.* Make room and run the same command again; it goes on .*",
+            done.stderr.splitlines()[-1],
+        )
+        assert [path.name for path in tmp_path.iterdir()] == ["store"]
+        assert run(tmp_path, server).returncode == 0
+        assert len(server.served) <= REQUESTS + made_up.ARCHIVE.concurrency
+    kinds = {json.loads(line)["kind"] for line in (tmp_path / "store/made_up/manifest.jsonl").open(encoding="utf-8")}
+    assert kinds == {"answered"}
+    assert rows_of(tmp_path / "out", "stars") == made_up.published_stars()
+
+
+def test_one_folder_is_built_by_one_process(tmp_path):
+    with Loopback(made_up.answer, latency_seconds=0.05) as server:
+        processes = [
+            subprocess.Popen(
+                command(tmp_path, server), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+            for _ in range(3)
+        ]
+        said = [process.communicate(timeout=120) for process in processes]
+        assert len(server.served) == REQUESTS
+    assert sorted(process.returncode for process in processes) == [0, 2, 2]
+    for process, (_, errors) in zip(processes, said, strict=True):
+        assert process.returncode == 0 or re.search("one process at a time|which has content", errors), errors
+    assert rows_of(tmp_path / "out", "stars") == made_up.published_stars()
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "store"}
 
 
 def test_builds_side_by_side_on_one_store(tmp_path):

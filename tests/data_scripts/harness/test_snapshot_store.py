@@ -5,6 +5,8 @@ import datetime
 import hashlib
 import json
 import multiprocessing
+import os
+import time
 
 import pytest
 
@@ -33,7 +35,8 @@ def question(number=1):
 def put(snapshot, request, body=BODY):
     partial = snapshot.partial(request)
     partial.write_bytes(body)
-    return snapshot.put(request, partial, Received(200, {"etag": '"1"'}, hashlib.sha256(body).hexdigest(), len(body)))
+    received = Received(200, {"etag": '"1"'}, hashlib.sha256(body).hexdigest(), len(body), partial)
+    return snapshot.put(request, received)
 
 
 def test_round_trip(tmp_path):
@@ -109,11 +112,29 @@ def test_a_torn_line_is_ignored_and_cut_off_by_the_next(tmp_path, cut):
     assert after.find(question(3)) == Snapshot(tmp_path).find(question(3))
 
 
-def test_a_line_in_the_middle_that_is_no_json_is_named(tmp_path):
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{broken}",
+        b"",
+        b"\xff\xfe",
+        b"null",
+        b"3",
+        b"{}",
+        b'{"kind":"answered","key":"a"}',
+        b'{"kind":"answered","key":"a","status":200,"headers":{},"sha256":"../../x","size":1,"retrieved_at":"2031-05-06"}',
+        b'{"kind":"answered","key":"a","status":200,"headers":{},"sha256":"ab","size":1,"retrieved_at":"soon"}',
+        b'{"kind":"rejected","key":"a","url":"b","sha256":"ab"}',
+    ],
+)
+def test_a_line_in_the_middle_that_is_no_record_is_named(tmp_path, line):
     put(Snapshot(tmp_path), question())
+    length = (tmp_path / "manifest.jsonl").stat().st_size
     with (tmp_path / "manifest.jsonl").open("ab") as file:
-        file.write(b"{broken}\n")
-    with pytest.raises(BuildError, match=r"manifest.jsonl must have one JSON object a line.*Remove that line"):
+        file.write(line + b"\n")
+    put(Snapshot(tmp_path), question(2), b"more")
+    message = f"manifest.jsonl must have one record a line, as JSON; got something else at byte {length}. Remove"
+    with pytest.raises(BuildError, match=message):
         Snapshot(tmp_path).find(question())
 
 
@@ -153,6 +174,45 @@ def test_rejected_and_withdrawn_bodies(tmp_path):
     ]
     assert (tmp_path / "rejected" / hashlib.sha256(b"<html>").hexdigest()).read_bytes() == b"<html>"
     assert put(snapshot, question(1)) == snapshot.find(question(1))
+
+
+def test_a_body_keeps_its_own_file_until_its_line_is_written(tmp_path):
+    """As after a kill between the two: what was received is still there."""
+    snapshot = Snapshot(tmp_path)
+    partial = snapshot.partial(question())
+    partial.write_bytes(BODY)
+    (tmp_path / "manifest.jsonl").mkdir()
+    received = Received(200, {}, hashlib.sha256(BODY).hexdigest(), len(BODY), partial)
+    with pytest.raises(IsADirectoryError, match=r"manifest\.jsonl"):
+        snapshot.put(question(), received)
+    assert partial.read_bytes() == BODY
+    (tmp_path / "manifest.jsonl").rmdir()
+    assert snapshot.put(question(), received).body == BODY
+    assert not partial.exists()
+    assert [path.name for path in (tmp_path / "bodies").glob("??/*")] == [received.sha256]
+
+
+def test_what_a_process_left_when_it_had_kept_a_body_is_removed(tmp_path):
+    snapshot = Snapshot(tmp_path)
+    partial = snapshot.partial(question())
+    for name in ("", ".json", ".whole"):
+        partial.with_name(partial.name + name).write_bytes(BODY)
+    put(snapshot, question())
+    partial.write_bytes(BODY)
+    other = snapshot.partial(question(2))
+    other.write_bytes(BODY)
+    newer = snapshot.partial(question(3))
+    put(snapshot, question(3))
+    newer.write_bytes(BODY)
+    later = time.time() + 100
+    os.utime(newer, (later, later))
+
+    async def claim():
+        async with Snapshot(tmp_path).claim():
+            pass
+
+    asyncio.run(claim())
+    assert {path.name for path in (tmp_path / "partial").iterdir()} == {other.name, newer.name}
 
 
 def test_import_keeps_a_file_once(tmp_path):
