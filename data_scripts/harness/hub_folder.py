@@ -10,6 +10,7 @@ import yaml
 from datasets import Dataset, DatasetDict
 
 from data_scripts.harness.new_folder import new_folder
+from data_scripts.harness.split_file import write_split
 
 
 __all__ = ["DatasetCard", "card_text", "write_hub_folder"]
@@ -81,7 +82,7 @@ def write_hub_folder(splits: DatasetDict, card: DatasetCard, out_dir: str | Path
     with new_folder(out_dir) as partial:
         (partial / "data").mkdir()
         for split, rows in splits.items():
-            rows.to_parquet(partial / _split_file(str(split)))
+            write_split(rows, partial / _split_file(str(split)))
         (partial / "README.md").write_text(_readme(splits, card), encoding="utf-8", newline="\n")
     return Path(out_dir).absolute()
 

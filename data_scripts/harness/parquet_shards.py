@@ -40,14 +40,16 @@ def _array_bytes(array: pa.Array) -> int:
     texts = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
     if any(is_text(array.type) for is_text in texts):
         return 4 * len(array) + int(pc.sum(pc.binary_length(array)).as_py() or 0)
+    if types.is_struct(array.type):
+        return sum(map(_array_bytes, array.flatten()))
     if types.is_list(array.type) or types.is_large_list(array.type) or types.is_fixed_size_list(array.type):
         return 4 * len(array) + _array_bytes(pc.list_flatten(array))
     return array.type.bit_width * len(array) // 8
 
 
-def slices_of(table: pa.Table) -> list[pa.Table]:
-    """Cut a table into equal numbers of rows so that a slice has about `GROUP_BYTES` at most."""
-    count = max(1, -(-content_bytes(table) // GROUP_BYTES))
+def slices_of(table: pa.Table, most_bytes: int | None = None) -> list[pa.Table]:
+    """Cut a table into equal numbers of rows so that a slice has about `most_bytes`, or `GROUP_BYTES`, at most."""
+    count = max(1, -(-content_bytes(table) // (most_bytes or GROUP_BYTES)))
     rows = max(1, -(-table.num_rows // count))
     return [table.slice(start, rows) for start in range(0, table.num_rows, rows)]
 

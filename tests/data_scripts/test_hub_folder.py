@@ -7,6 +7,7 @@ from datasets import Dataset, DatasetDict, load_dataset
 
 from data_scripts.__main__ import main
 from data_scripts.derived.embedded_planets import EMBEDDED_PLANETS_CARD, build_embedded_planets
+from data_scripts.harness import hub_folder
 from data_scripts.harness.hub_folder import write_hub_folder
 from data_scripts.registry import ARCHIVES, BUILDERS, builder_named
 
@@ -94,7 +95,7 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
     def fail(*arguments, **options):
         raise OSError("disk full")
 
-    monkeypatch.setattr(Dataset, "to_parquet", fail)
+    monkeypatch.setattr(hub_folder, "write_split", fail)
     with pytest.raises(OSError, match="disk full"):
         write_hub_folder(SMALL, SMALL_CARD, tmp_path / "new")
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,9 @@ from itertools import accumulate
 from typing import Any
 
 import fsspec
+import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 from torch.utils.data import Dataset
 
 from .array_cells import TableCells
@@ -48,7 +50,7 @@ class ParquetRows(Dataset):
         self._versions: list[str] = []
         for place, path in enumerate(self.paths):
             self._versions.append(_version(path))
-            with fsspec.open(path, "rb") as file:
+            with _open(path) as file:
                 footer = pq.read_metadata(file)
             missing = sorted(set(self.columns or ()) - set(footer.schema.to_arrow_schema().names))
             if missing:
@@ -107,11 +109,17 @@ class ParquetRows(Dataset):
         if _version(path) != self._versions[place]:
             raise ValueError(f"{path} must stay as it was when it was opened; it has changed. Open it anew.")
         # Opened for each group: threads and forked processes that shared a file would share its position.
-        with fsspec.open(path, "rb") as file:
+        with _open(path) as file:
             table = pq.ParquetFile(file, metadata=self._footers[place]).read_row_group(
                 number, columns=self.columns, use_threads=False
             )
         return TableCells(table, self._starts[group])
+
+
+def _open(path: str) -> Any:
+    filesystem, inside = fsspec.core.url_to_fs(path)
+    # Bytes of a file on the disk need not come through Python.
+    return pa.OSFile(inside) if isinstance(filesystem, LocalFileSystem) else filesystem.open(inside, "rb")
 
 
 def _version(path: str) -> str:
