@@ -25,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         interrupted.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s")
+    # cf_xarray gives units of its own the names that pint has, and pint warns of each.
+    logging.getLogger("pint").setLevel(logging.ERROR)
     parsed = _parser().parse_args(arguments)
     try:
         status: int = parsed.run(parsed)
@@ -86,6 +88,7 @@ def _archive_lines(name: str) -> list[str]:
         f"{name}: {archive.title}, {archive.homepage}",
         f"  tables: {', '.join(tables)}",
         f"  licence: {archive.license_name or archive.license}, {archive.license_link}",
+        *([f"  note on the licence: {archive.license_note}"] if archive.license_note else []),
         f"  size: {archive.size}",
         f"  variables: {'; '.join(variables) or 'none'}",
         f"  reader: {reader_text(archive)}",

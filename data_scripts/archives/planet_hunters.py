@@ -12,7 +12,7 @@ from data_scripts.archives.protocols.delimited import csv_head, csv_rows
 from data_scripts.archives.protocols.ipac import ipac_rows
 from data_scripts.archives.protocols.nexsci_tables import NSTED, Exports
 from data_scripts.archives.schemas import kepler_tce, planet_hunters_tess
-from data_scripts.harness.archive import Answer, Archive, Identity, Request, Selection, Stage, TableConfig
+from data_scripts.harness.archive import NO_LICENSE, Answer, Archive, Identity, Request, Selection, Stage, TableConfig
 from data_scripts.harness.errors import BadBodyError
 
 
@@ -170,8 +170,14 @@ ARCHIVE = Archive(
     title="Planet Hunters TESS and Kepler threshold crossing events",
     homepage="https://www.zooniverse.org/projects/nora-dot-eisner/planet-hunters-tess",
     license="other",
-    license_name="no-licence-stated",
+    license_name=NO_LICENSE,
     license_link="https://github.com/noraeisner/PHT_exoplanet_candidates",
+    license_note=(
+        "The repository of the candidate list states no licence: you may read and cite it, but leave to publish "
+        "copies is the authors' to give. Ask them before you publish `candidates`; `push` uploads it to private "
+        "repositories alone. The threshold crossing events are the NASA Exoplanet Archive's, free to use with its "
+        "acknowledgement."
+    ),
     acknowledgement=(
         "This research has made use of candidates found by the volunteers of Planet Hunters TESS on the Zooniverse "
         "(Eisner et al. 2021), and of the NASA Exoplanet Archive, which is operated by the California Institute of "

@@ -112,8 +112,9 @@ ASTRO_TEXT_CARD = DatasetCard(
     license_name="terms-of-the-archives",
     license_link="https://exoplanetarchive.ipac.caltech.edu/docs/acknowledge.html",
     license_note=(
-        "Each row is under the licence in its column `license`; rows of `gtdb` are CC BY-SA 4.0, and what is made of "
-        "them must be shared alike."
+        "Each row is under the licence in its column `license`; rows of `planet_hunters` have none and may not be "
+        "published without leave of their authors; rows of `gtdb` are CC BY-SA 4.0, and what is made of them must be "
+        "shared alike."
     ),
     citation=(
         "@article{akeson2013,\n"

@@ -14,6 +14,7 @@ from data_scripts.harness.errors import BadBodyError, BuildError
 
 
 __all__ = [
+    "NO_LICENSE",
     "Answer",
     "Archive",
     "BodyFormat",
@@ -31,6 +32,10 @@ __all__ = [
 BodyFormat = Literal[
     "csv", "embl", "fasta", "fits", "genbank", "gzip", "ipac", "json", "text", "tsv", "votable", "xml", "zip"
 ]
+
+
+NO_LICENSE = "no-licence-stated"
+"""`license_name` of what nobody has stated a licence for."""
 
 
 @dataclass(frozen=True)
@@ -263,6 +268,7 @@ class Archive:
         license: Licence identifier of the Hub; `other` needs the next one.
         license_name: What to call a licence without identifier.
         license_link: Address of the terms.
+        license_note: What a user of the data must know of them besides.
         acknowledgement: The sentence that the archive asks for.
         citation: BibTeX.
         tables: What is published of it.
@@ -290,6 +296,7 @@ class Archive:
     probe: tuple[str, Mapping[str, str]]
     size: str
     license_name: str = ""
+    license_note: str = ""
     burst: int = 1
     concurrency: int = 2
     credentials: tuple[Credential, ...] = ()

@@ -39,10 +39,14 @@ def archive_card(archive: Archive, report: QualityReport, release: str = "") -> 
         "`quality/quality.md` says what each score is made of; `rejected/` holds every rejected row with its reason.",
         "How it was made": _method(archive),
         "Source and acknowledgement": f"[{archive.title}]({archive.homepage})\n\n{archive.acknowledgement}",
-        "Licence": f"{archive.license_name or archive.license}. See {archive.license_link}.",
+        "Licence": _licence(archive),
         "Citation": f"```bibtex\n{archive.citation.strip()}\n```",
     }
     return card_text(header, archive.title, sections)
+
+
+def _licence(archive: Archive) -> str:
+    return f"{archive.license_name or archive.license}. See {archive.license_link}. {archive.license_note}".rstrip()
 
 
 def _config_header(each: TableReport, default: bool) -> dict[str, Any]:

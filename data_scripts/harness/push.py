@@ -4,9 +4,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import yaml
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
+from data_scripts.harness.archive import NO_LICENSE
 from data_scripts.harness.errors import BuildError
 
 
@@ -29,7 +31,8 @@ def push_folder(
         Address of the commit.
 
     Raises:
-        BuildError: If the folder was not built here, failed a gate, the token is absent, or the Hub refuses.
+        BuildError: If the folder was not built here, failed a gate, may not be published, the token is absent, or the
+            Hub refuses.
     """
     if not (folder / "README.md").is_file():
         raise BuildError(f"folder must be what build wrote, with a README.md; got {folder}. Build it first.")
@@ -38,6 +41,11 @@ def push_folder(
         raise BuildError(
             f"{folder} must pass its quality gates; got {', '.join(failed)}. See quality/quality.md, and "
             "pass --allow-below-gate to upload it all the same."
+        )
+    if _license_name(folder) == NO_LICENSE and not private:
+        raise BuildError(
+            f"{folder} must have a licence to be published; got {NO_LICENSE}. Pass --private, or have leave of its "
+            "authors stated in the README.md."
         )
     token = environment.get("HF_TOKEN", "").strip()
     if not token:
@@ -50,6 +58,15 @@ def push_folder(
         reason = str(error).replace(token, "***")
         raise BuildError(f"the Hub did not take {repository}: {type(error).__name__}: {reason}") from None
     return str(commit.commit_url)
+
+
+def _license_name(folder: Path) -> str | None:
+    header = (folder / "README.md").read_text(encoding="utf-8").removeprefix("---\n").partition("\n---")[0]
+    try:
+        read = yaml.safe_load(header)
+    except yaml.YAMLError as error:
+        raise BuildError(f"the README.md of {folder} must begin with YAML between two lines of ---; {error}") from None
+    return str(read.get("license_name")) if isinstance(read, dict) else None
 
 
 def _failed_gates(folder: Path) -> list[str]:

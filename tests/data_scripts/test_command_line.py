@@ -77,6 +77,7 @@ def test_list_says_what_each_archive_is(capsys):
         assert archive.title in part
         assert archive.size in part
         assert archive.license_link in part
+        assert archive.license_note in part
         for table in archive.tables:
             assert table.name in part
         for credential in archive.credentials:

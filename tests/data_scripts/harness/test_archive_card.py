@@ -68,6 +68,11 @@ def test_known_licence_needs_no_name():
     assert "license_name" not in header
 
 
+def test_note_on_a_licence_stands_beside_it():
+    card = card_of(archive_of(PLANETS, license_note="Ask the authors."))
+    assert "test-terms. See https://archive.example/terms. Ask the authors.\n" in card
+
+
 def test_columns_with_units_and_the_harness_own():
     card = card_of()
     assert "| `period` | `double` | d | 0 to | Orbital period |" in card

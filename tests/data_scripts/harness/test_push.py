@@ -70,6 +70,26 @@ def test_a_folder_below_its_gates_is_refused_unless_told(folder):
         assert hub.files == bytes_of(folder)
 
 
+def test_what_has_no_licence_is_uploaded_to_a_private_repository_alone(folder):
+    (folder / "README.md").write_text("---\nlicense: other\nlicense_name: no-licence-stated\n---\n# x\n")
+    with HubServer() as hub:
+        refused = push(folder, hub)
+        assert refused.returncode == 2
+        assert "must have a licence to be published; got no-licence-stated. Pass --private" in refused.stderr
+        assert hub.files == {}
+        assert push(folder, hub, "--private").returncode == 0
+        assert hub.files == bytes_of(folder)
+
+
+def test_a_card_that_is_no_yaml_is_named(folder):
+    (folder / "README.md").write_text("---\na: [\n---\n")
+    with HubServer() as hub:
+        refused = push(folder, hub)
+    assert refused.returncode == 2
+    assert "must begin with YAML between two lines of ---" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 def test_without_a_token(folder):
     with HubServer() as hub:
         done = push(folder, hub, token=None)
