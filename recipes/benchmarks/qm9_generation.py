@@ -234,7 +234,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--kl-weight", type=float, default=1.0)
     parser.add_argument("--kl-warmup", type=float, default=0.2, help="share of the time in which the weight rises")
     parser.add_argument("--temperature", type=float, default=1.0, help="of ours")
-    parser.add_argument("--rnn-learning-rate", type=float, default=2e-3)
+    parser.add_argument("--rnn-learning-rate", type=float, default=3e-3)
     parser.add_argument("--rnn-batch-size", type=int, default=64)
     parsed = parser.parse_args(arguments)
     for name, least in (("minutes", 0.0), ("kl_warmup", 0.0), ("temperature", 0.0)):
