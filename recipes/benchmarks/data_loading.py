@@ -2,11 +2,12 @@
 
     python recipes/benchmarks/data_loading.py --json recipes/benchmarks/results/data_loading.json
 
-Four kinds of rows are written to a temporary folder: 5-D cubes, spectra, graphs, and rows of a table. Each is then
-read in a shuffled order into batches of tensors, in turn with the limit: the same batches gathered from a
-`numpy.memmap` of the same values (a table: `pyarrow.Table.take`). A ratio is the median over the rounds of samples/s
-divided by those of the limit in the same round. `cold` drops the files from the page cache first, which leaves pages
-that a process has mapped, so that it says little of the map-style reader. Workers are threads that read ahead.
+Four kinds of rows are written to a temporary folder, as builders write them: 5-D cubes, spectra, graphs, and rows of a
+table. Each is then read in a shuffled order into batches of tensors, in turn with the limit: the same batches gathered
+from a `numpy.memmap` of the same values (a table: `pyarrow.Table.take`). A ratio is the median over the rounds of
+samples/s divided by those of the limit in the same round. `cold` drops the files from the page cache first, which
+leaves pages that a process has mapped, so that it says little of the map-style reader. Workers are threads that read
+ahead. `samples_per_cpu_second` divides by the time that this process had a core, which other processes hardly change.
 """
 
 import argparse
@@ -22,10 +23,10 @@ from typing import Any
 import datasets
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch.utils.data import DataLoader
 
+from data_scripts.harness.split_file import write_split
 from modeling_astrobio.training.loading import ArrowRows, ParquetRows, ResumableLoader, TableBatches, row_order
 
 
@@ -54,7 +55,8 @@ def arrow_table(values: dict[str, np.ndarray]) -> pa.Table:
         if array.ndim == 1:
             columns[name] = pa.array(array)
             continue
-        columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(array.reshape(-1)), int(np.prod(array.shape[1:])))
+        offsets = pa.array(np.arange(len(array) + 1) * np.prod(array.shape[1:]), pa.int32())
+        columns[name] = pa.ListArray.from_arrays(offsets, pa.array(array.reshape(-1)))
         columns[name + "_shape"] = pa.array([list(array.shape[1:])] * len(array), pa.list_(pa.int32()))
     return pa.table(columns)
 
@@ -69,12 +71,11 @@ def to_tensors(columns: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 def write(kind: str, rows: int, folder: Path) -> dict[str, Path]:
     values = values_of(kind, rows)
-    table = arrow_table(values)
+    dataset = datasets.Dataset(arrow_table(values))
     paths = {"parquet": folder / "data" / "train-00000-of-00001.parquet", "saved": folder / "saved"}
     paths["parquet"].parent.mkdir(parents=True)
-    group = max(1, rows // 96)
-    pq.write_table(table, paths["parquet"], row_group_size=group, compression="none", use_dictionary=False)
-    datasets.Dataset(table).save_to_disk(str(paths["saved"]))
+    write_split(dataset, paths["parquet"])
+    dataset.save_to_disk(str(paths["saved"]))
     for name, array in values.items():
         np.save(folder / f"{name}.npy", array)
         paths[name] = folder / f"{name}.npy"
@@ -184,16 +185,19 @@ def main() -> None:
             found: dict[str, Any] = {"rows": rows, "batch": batch}
             for state, rounds in (("warm", parsed.rounds), ("cold", 5)):
                 speeds: dict[str, list[float]] = {}
+                of_cpu: dict[str, list[float]] = {}
                 for round_number in range(rounds):
                     for reader, read in readers(kind, paths, rows, batch).items():
                         if state == "cold":
                             drop_from_page_cache(folder)
-                        started = time.perf_counter()
+                        started, had = time.perf_counter(), time.process_time()
                         count = read(round_number)
+                        of_cpu.setdefault(reader, []).append(count / (time.process_time() - had))
                         speeds.setdefault(reader, []).append(count / (time.perf_counter() - started))
                 found[state] = {
                     reader: {
                         "samples_per_second": statistics.median(values),
+                        "samples_per_cpu_second": statistics.median(of_cpu[reader]),
                         "of_limit": statistics.median(a / b for a, b in zip(values, speeds["limit"], strict=True)),
                     }
                     for reader, values in speeds.items()

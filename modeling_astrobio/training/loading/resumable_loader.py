@@ -51,8 +51,10 @@ class ResumableLoader:
         seed: Of the order.
         rank: Of this process.
         world_size: Processes.
-        num_workers: Threads that read ahead; 0 reads when asked. Copies and decoding leave Python's lock, and a batch
-            from a thread needs no copy, where one from a process costs more than the reading.
+        num_workers: Threads that read ahead. 0, the default, reads when asked, and is faster where a batch takes less
+            than a millisecond or so, as small rows from memory do: handing it over costs as much. Copies and decoding
+            leave Python's lock, and a batch from a thread needs no copy, where one from a process costs more than the
+            reading.
         prefetch_factor: Batches that each worker reads ahead; bounds the memory.
     """
 
