@@ -79,7 +79,9 @@ def play(replay: Replay, folder: Path, fault: Fault | None, **options: object) -
                 options=replay.options,
                 mirrors=server.mirrors,
                 environment={},
-                timeout_seconds=0.3 if fault is not None and fault.name == "slow drip" else 5.0,
+                # Short where it has to run out; long where a busy machine must not make it run out.
+                timeout_seconds=60.0 if fault is None else 0.5 if fault.name == "slow drip" else 5.0,
+                attempts=20 if fault is not None and fault.name == "slow drip" else 6,
             ),
         )
     return report, server
