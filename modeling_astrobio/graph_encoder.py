@@ -82,7 +82,11 @@ def eager_attention_forward(
 
 
 class GraphAttention(nn.Module):
-    """Attention of all tokens of a graph to one another, with a learned bias from what joins them."""
+    """Attention of all tokens of a graph to one another, with a learned bias from what joins them.
+
+    With `attn_implementation="sdpa"`, the CPU takes `small_graph_attention`, which returns no weights, and a GPU takes
+    torch's kernel, to which the bias is an additive mask.
+    """
 
     def __init__(self, config: AstroGraphVAEConfig, layer_idx: int):
         super().__init__()

@@ -243,3 +243,21 @@ def test_the_largest_preset_has_the_layers_of_the_small_ones():
         large = GraphEncoder(AstroGraphVAEConfig.from_preset("1b2"))
     small = GraphEncoder(AstroGraphVAEConfig.from_preset("nano", num_encoder_layers=len(large.layers)))
     assert large.state_dict().keys() == small.state_dict().keys()
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_what_the_cpu_gives():
+    batch = batch_of(mixed_graphs(), torch.float32, padding=1)
+    found = {}
+    for device, implementation in (("cpu", "eager"), ("cuda", "eager"), ("cuda", "sdpa")):
+        encoder = encoder_of(torch.float32, implementation).to(device)
+        states = encoder(**{name: value.to(device) for name, value in batch.items()}).token_states
+        weights = torch.randn(states.shape, generator=torch.Generator().manual_seed(0))
+        (states * weights.to(device)).sum().backward()
+        gradients = [parameter.grad.cpu() for parameter in encoder.parameters()]
+        found[device, implementation] = [states.detach().cpu(), *gradients]
+    oracle = found.pop(("cpu", "eager"))
+    for other in found.values():
+        for ours, expected in zip(other, oracle, strict=True):
+            scale = max(1.0, expected.abs().max().item())
+            torch.testing.assert_close(ours / scale, expected / scale, rtol=0, atol=1e-4)
