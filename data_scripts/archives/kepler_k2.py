@@ -1,14 +1,13 @@
 """Kepler and K2: observations and light curves at MAST, time series and DR25 objects of interest at NExScI."""
 
 from collections.abc import Iterator
-from functools import partial
 
 import pyarrow as pa
 
-from data_scripts.archives.protocols import light_curves, mast
+from data_scripts.archives.protocols import mast
 from data_scripts.archives.protocols.ipac import ipac_head, ipac_rows
+from data_scripts.archives.protocols.mast_time_series import light_curves_table, observations_table
 from data_scripts.archives.protocols.nexsci_tables import NSTED
-from data_scripts.archives.schemas.caom import TIME_SERIES_OBSERVATIONS
 from data_scripts.archives.schemas.kepler_objects import KOI
 from data_scripts.archives.schemas.kepler_time_series import KEPLER_TIME_SERIES
 from data_scripts.harness.archive import Answer, Archive, Column, Option, Request, Selection, Stage, TableConfig
@@ -47,19 +46,6 @@ KEYWORDS = (
     Column("CROWDSAP", REAL, "Share of the aperture's flux that is the target's"),
     Column("FLFRCSAP", REAL, "Share of the target's flux that is in the aperture"),
 )
-
-
-def first_observations(selection: Selection) -> Iterator[Request]:
-    """Ask for the first page of observations."""
-    filters = [
-        *mast.one_of("obs_collection", selection.options["collection"]),
-        *mast.one_of("dataproduct_type", "timeseries"),
-        *mast.one_of("target_name", selection.options["target_name"]),
-        *mast.one_of("sequence_number", selection.options["sequence_number"]),
-        *mast.released_since(selection.since),
-    ]
-    size = mast.page_size(selection.limit)
-    yield mast.filtered("Mast.Caom.Filtered", TIME_SERIES_OBSERVATIONS, filters, "observations", size)
 
 
 def nsted(table: str, columns: tuple[Column, ...] | str, stage: str, **where: str) -> Request:
@@ -104,11 +90,6 @@ def follow_to_time_series(answer: Answer) -> list[Request]:
     return [nsted("keplertimeseries", KEPLER_TIME_SERIES, "time_series", kepid=str(star)) for star in stars]
 
 
-def recognise_light_curve(name: str, head: bytes) -> str | None:
-    """Return the stage that reads light curves."""
-    return "light_curve" if light_curves.is_light_curve(head, "Kepler") else None
-
-
 def recognise_objects(name: str, head: bytes) -> str | None:
     """Return the stage that reads the DR25 objects of interest."""
     table = ipac_head(head)
@@ -125,16 +106,8 @@ def recognise_time_series(name: str, head: bytes) -> str | None:
 
 
 TABLES = (
-    TableConfig(
-        name="observations",
-        description="Kepler and K2 observations with light curves, one row a star and cadence, quarter or campaign.",
-        columns=TIME_SERIES_OBSERVATIONS,
-        key=("obsid",),
-        objects=("target_name",),
-        first=first_observations,
-        stages={"observations": Stage("json", rows=mast.mashup_rows, follow=mast.next_page, total=mast.mashup_total)},
-        recognise=mast.recognise_time_series,
-        options=OPTIONS,
+    observations_table(
+        "Kepler and K2 observations with light curves, one row a star and cadence, quarter or campaign.", OPTIONS
     ),
     TableConfig(
         name="koi_dr25",
@@ -161,23 +134,8 @@ TABLES = (
         options={"kepid": Option("", "Kepler Input Catalog numbers with commas between; all DR25 stars if empty")},
         default=False,
     ),
-    TableConfig(
-        name="light_curves",
-        description="Light curves on the full grid of cadences with quality bits and mask, one row a FITS file.",
-        columns=light_curves.light_curve_columns(KEYWORDS),
-        key=("OBJECT", "OBSMODE", "cadence_start"),
-        objects=("OBJECT",),
-        first=first_observations,
-        stages={
-            "observations": Stage("json", follow=mast.follow_to_products),
-            # Long and short cadence.
-            "products": Stage("json", follow=partial(mast.follow_to_files, kinds=("LLC", "SLC"), stage="light_curve")),
-            "light_curve": Stage("fits", rows=partial(light_curves.light_curve_rows, keywords=KEYWORDS)),
-        },
-        recognise=recognise_light_curve,
-        options=OPTIONS,
-        default=False,
-    ),
+    # Of long and short cadence.
+    light_curves_table(KEYWORDS, ("OBJECT", "OBSMODE", "cadence_start"), ("LLC", "SLC"), "Kepler", OPTIONS),
 )
 
 ARCHIVE = Archive(

@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Iterator
-from functools import partial
 
 import pyarrow as pa
 
-from data_scripts.archives.protocols import cutouts, light_curves, mast
+from data_scripts.archives.protocols import cutouts, mast
 from data_scripts.archives.protocols.delimited import csv_head, csv_rows
-from data_scripts.archives.schemas.caom import TIME_SERIES_OBSERVATIONS
+from data_scripts.archives.protocols.mast_time_series import MASHUP_PAGES, light_curves_table, observations_table
 from data_scripts.archives.schemas.tic import TIC
 from data_scripts.archives.schemas.toi_release import TOI_RELEASE
 from data_scripts.harness.archive import Answer, Archive, Column, Option, Request, Selection, Stage, TableConfig
@@ -53,18 +52,6 @@ KEYWORDS = (
     Column("CROWDSAP", REAL, "Share of the aperture's flux that is the target's"),
     Column("FLFRCSAP", REAL, "Share of the target's flux that is in the aperture"),
 )
-
-
-def first_observations(selection: Selection) -> Iterator[Request]:
-    """Ask for the first page of observations."""
-    filters = [
-        *mast.one_of("obs_collection", "TESS"),
-        *mast.one_of("dataproduct_type", "timeseries"),
-        *(filter for name, values in selection.options.items() for filter in mast.one_of(name, values)),
-        *mast.released_since(selection.since),
-    ]
-    size = mast.page_size(selection.limit)
-    yield mast.filtered("Mast.Caom.Filtered", TIME_SERIES_OBSERVATIONS, filters, "observations", size)
 
 
 def first_stars(selection: Selection) -> Iterator[Request]:
@@ -150,17 +137,10 @@ def recognise_stars(name: str, head: bytes) -> str | None:
     return "stars" if mast.has_columns(head, "TWOMASS", "Tmag", "TESSflag") else None
 
 
-def recognise_light_curve(name: str, head: bytes) -> str | None:
-    """Return the stage that reads light curves."""
-    return "light_curve" if light_curves.is_light_curve(head, "TESS") else None
-
-
 def recognise_cutout(name: str, head: bytes) -> str | None:
     """Return the stage that reads cutouts."""
     return "cutout" if cutouts.is_cutout(head) else None
 
-
-MASHUP_PAGES = Stage("json", rows=mast.mashup_rows, follow=mast.next_page, total=mast.mashup_total)
 
 TABLES = (
     TableConfig(
@@ -187,36 +167,9 @@ TABLES = (
             "tmag_max": Option("10", "TESS magnitude of the faintest stars"),
         },
     ),
-    TableConfig(
-        name="observations",
-        description="TESS observations with light curves, one row a star and sector.",
-        columns=TIME_SERIES_OBSERVATIONS,
-        key=("obsid",),
-        objects=("target_name",),
-        first=first_observations,
-        stages={"observations": MASHUP_PAGES},
-        recognise=mast.recognise_time_series,
-        options=OPTIONS,
-    ),
-    TableConfig(
-        name="light_curves",
-        description="Light curves on the full grid of cadences with quality bits and mask, one row a FITS file.",
-        columns=light_curves.light_curve_columns(KEYWORDS),
-        key=("TICID", "SECTOR", "TIMEDEL"),
-        objects=("OBJECT",),
-        first=first_observations,
-        stages={
-            "observations": Stage("json", follow=mast.follow_to_products),
-            # Of 120 and 20 s.
-            "products": Stage(
-                "json", follow=partial(mast.follow_to_files, kinds=("LC", "FAST-LC"), stage="light_curve")
-            ),
-            "light_curve": Stage("fits", rows=partial(light_curves.light_curve_rows, keywords=KEYWORDS)),
-        },
-        recognise=recognise_light_curve,
-        options=OPTIONS,
-        default=False,
-    ),
+    observations_table("TESS observations with light curves, one row a star and sector.", OPTIONS, "TESS"),
+    # Of 120 and 20 s.
+    light_curves_table(KEYWORDS, ("TICID", "SECTOR", "TIMEDEL"), ("LC", "FAST-LC"), "TESS", OPTIONS, "TESS"),
     TableConfig(
         name="cutouts",
         description="Cutouts of full-frame images with times, quality bits and mask, one row a position and sector.",
