@@ -141,12 +141,12 @@ class GraphFewShotAdapter(nn.Module, PyTorchModelHubMixin):
         """Adapt to each task and predict its query labels.
 
         Args:
-            support_tokens: Shape (B, S, T, D), S at least 2.
+            support_tokens: Shape (B, S, T, D), S at least 2, of any precision.
             support_labels: Shape (B, S), in any unit; finite, and not all alike within a task.
             query_tokens: Shape (B, Q, T, D).
 
         Raises:
-            ValueError: If shapes do not fit, or labels are not finite or all alike.
+            ValueError: If shapes do not fit, labels are not finite or all alike, or the adapter is below float32.
         """
         self._check_tokens("support_tokens", support_tokens, support_tokens.ndim == 4, "B, S")
         tasks, support = support_tokens.shape[:2]
@@ -158,7 +158,10 @@ class GraphFewShotAdapter(nn.Module, PyTorchModelHubMixin):
             )
         if support < 2:
             raise ValueError(f"a task needs at least 2 support graphs to know the scale of its labels; got {support}.")
-        labels = support_labels.to(torch.promote_types(support_labels.dtype, self.features.scale.dtype))
+        dtype = self.features.scale.dtype
+        if torch.promote_types(dtype, torch.float32) != dtype:
+            raise ValueError(f"the adapter must be float32 or float64 to solve its head; got {dtype}. Call float().")
+        labels = support_labels.to(torch.promote_types(support_labels.dtype, dtype))
         if not labels.isfinite().all():
             raise ValueError("support_labels must be finite; got NaN or infinity. Leave unknown labels out.")
         centre, spread = labels.mean(1, keepdim=True), labels.std(1, keepdim=True)
@@ -169,8 +172,8 @@ class GraphFewShotAdapter(nn.Module, PyTorchModelHubMixin):
                 f"support_labels of task {task} are all {labels[task, 0].item()}: they tell nothing apart. Draw "
                 "others, or predict that number."
             )
-        standard = ((labels - centre) / spread).to(support_tokens.dtype)
-        mean, variance = vmap(self._predict)(support_tokens, standard, query_tokens)
+        standard = ((labels - centre) / spread).to(dtype)
+        mean, variance = vmap(self._predict)(support_tokens.to(dtype), standard, query_tokens.to(dtype))
         return FewShotPrediction(centre + spread * mean, spread.square() * variance)
 
     def adapt(self, support_tokens: torch.Tensor, standard_labels: torch.Tensor) -> dict[str, torch.Tensor]:

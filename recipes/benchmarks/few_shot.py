@@ -44,13 +44,32 @@ SPLITS = ("train", "validation", "test")
 INNER_STEPS = {"adapter": 3, "adapter_without_inner_loop": 0}
 
 
+def label_tables(
+    parsed: argparse.Namespace, smiles: list[str]
+) -> tuple[dict[str, dict[str, str]], dict[str, np.ndarray]]:
+    """Return the families of the properties of each split, and their labels (N, P).
+
+    Those that are alike in all training or in all test molecules, or not known of all, are left out.
+    """
+    families, labels = {}, {}
+    for split in SPLITS:
+        families[split] = family_properties(split)
+        table = compute_properties(smiles, list(families[split]))
+        varies = (np.ptp(table[: parsed.train], axis=0) > 0) & (np.ptp(table[parsed.train :], axis=0) > 0)
+        for name, kept in zip(list(families[split]), varies, strict=True):
+            if not kept:
+                families[split].pop(name)
+        labels[split] = table[:, varies]
+    return families, labels
+
+
 def encoder(
-    parsed: argparse.Namespace, molecules: Molecules, labels: dict[str, np.ndarray]
+    parsed: argparse.Namespace, molecules: Molecules, names: list[str], labels: np.ndarray
 ) -> tuple[AstroGraphVAEForPropertyPrediction, dict[str, Any]]:
     """Return the encoder, trained on the training families where epochs are asked for, and what was done."""
     start = parsed.checkpoint or parsed.preset
     base = AutoConfig.from_pretrained(start) if parsed.checkpoint else AstroGraphVAEConfig.from_preset(start)
-    config = with_properties(base, list(family_properties("train")), labels["train"][: parsed.train])
+    config = with_properties(base, names, labels[: parsed.train])
     set_seed(parsed.seed)
     if parsed.checkpoint:
         model = AstroGraphVAEForPropertyPrediction.from_pretrained(parsed.checkpoint, config=config)
@@ -60,16 +79,18 @@ def encoder(
     if parsed.encoder_epochs:
         graphs = molecules.graphs[: parsed.train]
         training |= train_properties(
-            model, graphs, labels["train"][: parsed.train], epochs=parsed.encoder_epochs, seed=parsed.seed
+            model, graphs, labels[: parsed.train], epochs=parsed.encoder_epochs, seed=parsed.seed
         )
     return model.eval(), {"start": str(start), "config": config.to_dict(), **training}
 
 
 def train_adapters(
-    parsed: argparse.Namespace, tokens: torch.Tensor, labels: dict[str, np.ndarray]
+    parsed: argparse.Namespace,
+    tokens: torch.Tensor,
+    families: dict[str, dict[str, str]],
+    labels: dict[str, np.ndarray],
 ) -> tuple[dict[str, GraphFewShotAdapter], dict[str, Any]]:
     """Train the adapters on the training molecules, each on the same tasks; returns them and how it went."""
-    families = {split: list(family_properties(split).values()) for split in SPLITS}
     adapters, training = {}, {}
     for name, inner_steps in INNER_STEPS.items():
         set_seed(parsed.seed)
@@ -77,8 +98,13 @@ def train_adapters(
         training[name] = train_adapter(
             adapters[name],
             tokens,
-            FewShotTasks(labels["train"][: parsed.train], families["train"], seed=parsed.seed),
-            FewShotTasks(labels["validation"][: parsed.train], families["validation"], mixed=0.0, seed=parsed.seed),
+            FewShotTasks(labels["train"][: parsed.train], list(families["train"].values()), seed=parsed.seed),
+            FewShotTasks(
+                labels["validation"][: parsed.train],
+                list(families["validation"].values()),
+                mixed=0.0,
+                seed=parsed.seed,
+            ),
             steps=parsed.adapter_steps,
             support_sizes=SUPPORT_SIZES,
         )
@@ -116,11 +142,11 @@ def main() -> int:
     shape = AutoConfig.from_pretrained(parsed.checkpoint) if parsed.checkpoint else None
     shape = shape or AstroGraphVAEConfig.from_preset(parsed.preset)
     molecules = read_molecules(parsed.smiles, parsed.train + parsed.test, shape, parsed.seed)
-    names = {split: list(family_properties(split)) for split in SPLITS}
-    labels = {split: compute_properties(molecules.smiles, names[split]) for split in SPLITS}
-    model, trained = encoder(parsed, molecules, labels)
+    families, labels = label_tables(parsed, molecules.smiles)
+    names = {split: list(of_split) for split, of_split in families.items()}
+    model, trained = encoder(parsed, molecules, names["train"], labels["train"])
     tokens = embed_graphs(model, molecules.graphs)
-    adapters, adapter_training = train_adapters(parsed, tokens[: parsed.train], labels)
+    adapters, adapter_training = train_adapters(parsed, tokens[: parsed.train], families, labels)
 
     unseen = slice(parsed.train, None)
     scale = adapters["adapter"].features
@@ -147,7 +173,7 @@ def main() -> int:
             "status": "finished",
             "seconds": time.monotonic() - started,
             "data": {**molecules.source, "train": parsed.train, "test": parsed.test},
-            "families": {split: family_properties(split) for split in SPLITS},
+            "families": families,
             "nearest_training_property": {
                 name: {"property": names["train"][place], "correlation": size}
                 for name, (place, size) in zip(names["test"], nearest, strict=True)

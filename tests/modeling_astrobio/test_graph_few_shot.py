@@ -158,6 +158,15 @@ def test_no_grad_changes_nothing():
     torch.testing.assert_close(tuple(made(*arguments)), tuple(found), rtol=0, atol=0)
 
 
+def test_tokens_of_a_narrow_encoder_are_read_and_narrow_adapters_refused():
+    made, (support, labels, query) = adapter(dtype=torch.float32), tasks(torch.float32)
+    support, query = support.bfloat16(), query.bfloat16()
+    expected = made(support.float(), labels, query.float())
+    torch.testing.assert_close(tuple(made(support, labels, query)), tuple(expected), rtol=0, atol=0)
+    with pytest.raises(ValueError, match=r"must be float32 or float64 .* got torch.bfloat16"):
+        made.bfloat16()(support, labels, query)
+
+
 def test_saved_and_loaded_it_predicts_the_same(tmp_path):
     made, arguments = adapter(dtype=torch.float32), tasks(torch.float32)
     made.save_pretrained(tmp_path)
