@@ -9,7 +9,7 @@ recipes/strategies from fastest to slowest. With --out, the same as plan.json, p
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from transformers.utils.logging import set_verbosity_error
 
 from modeling_astrobio.training.errors import RecipeError, UserError
 from modeling_astrobio.training.gpu_specs import Hardware, parse_hardware
+from modeling_astrobio.training.graph_recipe import GraphRecipe
+from modeling_astrobio.training.graph_step import graph_step
 from modeling_astrobio.training.llm_recipe import LLMRecipe
 from modeling_astrobio.training.llm_step import llm_step
 from modeling_astrobio.training.plan_report import plan_table, plot_plans, strategy_table
@@ -28,19 +30,22 @@ from modeling_astrobio.training.plan_search import (
     plan_strategies,
     smallest_change,
 )
-from modeling_astrobio.training.recipe import lay_over, load_recipe, read_yaml, recipe_from_dict
+from modeling_astrobio.training.recipe import Recipe, lay_over, load_recipe, read_yaml, recipe_from_dict
 from modeling_astrobio.training.training_step import TrainingStep
 
 
 HERE = Path(__file__).resolve().parent
 # Each kind of model: its recipe and how a step is made of it.
-KINDS = {"llm": (LLMRecipe, llm_step)}
+KINDS: dict[str, tuple[type[Recipe], Callable[[Any], TrainingStep]]] = {
+    "graph_vae": (GraphRecipe, graph_step),
+    "llm": (LLMRecipe, llm_step),
+}
 MOST_BARS = 16
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", help="name in recipes/llm, or a YAML file")
+    parser.add_argument("recipe", help="name in recipes/KIND, or a YAML file")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="what differs from the recipe")
     parser.add_argument("--kind", choices=sorted(KINDS), default="llm", help="of model")
     parser.add_argument("--preset", help="plan this shape in place of the recipe's checkpoint")

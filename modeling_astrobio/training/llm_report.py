@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 __all__ = ["plot_losses", "write_model_card"]
 
 
-def plot_losses(log_history: list[dict[str, Any]], path: Path) -> None:
+def plot_losses(log_history: list[dict[str, Any]], path: Path, label: str = "loss (nats per learned token)") -> None:
     """Draw training and validation loss over steps.
 
     Args:
         log_history: `TrainerState.log_history`.
         path: PNG to write.
+        label: Of the axis of the loss.
     """
     matplotlib.use("agg")
     training = [(row["step"], row["loss"]) for row in log_history if "loss" in row]
@@ -36,7 +37,7 @@ def plot_losses(log_history: list[dict[str, Any]], path: Path) -> None:
     if validation:
         axes.plot(*zip(*validation, strict=True), color="#c8501e", marker="o", markersize=4, label="validation")
     axes.set_xlabel("step")
-    axes.set_ylabel("loss (nats per learned token)")
+    axes.set_ylabel(label)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=130)

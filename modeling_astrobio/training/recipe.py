@@ -42,6 +42,8 @@ class Recipe:
     """
 
     kind: ClassVar[str]
+    training_defaults: ClassVar[Mapping[str, Any]] = {}
+    """Laid over `TRAINING_DEFAULTS` for this kind."""
 
     output_dir: str = ""
     device: str = "auto"
@@ -233,7 +235,7 @@ def recipe_from_dict(cls: type[AnyRecipe], values: dict[str, Any]) -> AnyRecipe:
             raise RecipeError(_unknown(f"training.{key}", str(key), known))
     recipe.training = {
         key: _value(known[key], value, f"training.{key}")
-        for key, value in {**TRAINING_DEFAULTS, **recipe.training}.items()
+        for key, value in {**TRAINING_DEFAULTS, **cls.training_defaults, **recipe.training}.items()
     }
     recipe.check()
     return recipe
@@ -242,8 +244,8 @@ def recipe_from_dict(cls: type[AnyRecipe], values: dict[str, Any]) -> AnyRecipe:
 def _section(cls: type, values: Any, prefix: str) -> Any:
     if not isinstance(values, dict):
         raise RecipeError(f"{prefix.rstrip('.') or 'recipe'} must be a mapping; got {values!r}.")
-    hints = typing.get_type_hints(cls)
-    hints.pop("kind", None)
+    types_of = typing.get_type_hints(cls)
+    hints = {field.name: types_of[field.name] for field in dataclasses.fields(cls)}
     for key in values:
         if key not in hints:
             raise RecipeError(_unknown(f"{prefix}{key}", str(key), hints))
