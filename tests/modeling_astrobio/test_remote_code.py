@@ -1,15 +1,12 @@
 """A saved model opens where the package is not installed, from the `.py` files that were saved beside its weights."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from reference_models import random_tokens, randomised, tiny_config, tiny_model
-from safetensors.torch import load_file, save_file
+from remote_reader import read_elsewhere
+from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from modeling_astrobio import AstroLLMForCausalLM, AstroLLMForSequenceClassification, AstroLLMModel
@@ -19,6 +16,7 @@ from modeling_astrobio import AstroLLMForCausalLM, AstroLLMForSequenceClassifica
 CLOSURE = {
     "attention_packing.py",
     "configuration_astro_llm.py",
+    "configuration_presets.py",
     "gate_swiglu.py",
     "loss_chunked_cross_entropy.py",
     "modeling_astro_llm.py",
@@ -26,26 +24,9 @@ CLOSURE = {
 }
 LAYERS = {"layer_types": ["sliding_attention", "full_attention", "full_attention"], "sliding_window": 5}
 
-# Run in another process, where this package cannot be imported and no socket can be opened.
 READER = """
-import socket, sys
-from pathlib import Path
-
-for name in ("modeling_astrobio", "data_scripts"):
-    sys.modules[name] = None
-
-def refused(*args, **kwargs):
-    raise OSError("the network is not to be used")
-
-socket.socket.connect = refused
-socket.getaddrinfo = refused
-
-import torch
-from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-torch.set_num_threads(1)
-source, exchange = Path(sys.argv[1]), Path(sys.argv[2])
 tokens = load_file(exchange / "tokens.safetensors")["tokens"]
 config = AutoConfig.from_pretrained(source, trust_remote_code=True)
 assert type(config).__module__.startswith("transformers_modules."), type(config)
@@ -73,31 +54,6 @@ save_file({key: value.contiguous() for key, value in found.items()}, exchange / 
 """
 
 
-def read_elsewhere(source: Path, exchange: Path) -> dict[str, torch.Tensor]:
-    """Open `source` in a fresh process, in another folder, with an empty module cache, offline."""
-    elsewhere = exchange / "elsewhere"
-    elsewhere.mkdir()
-    (elsewhere / "reader.py").write_text(READER)
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    environment |= {
-        "HF_HOME": str(exchange / "hf_home"),
-        "HF_MODULES_CACHE": str(exchange / "hf_modules"),
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, "reader.py", str(source), str(exchange)],
-        cwd=elsewhere,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return load_file(exchange / "found.safetensors")
-
-
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A causal model saved in several shards, and what a process without the package made of it."""
@@ -106,7 +62,7 @@ def saved(tmp_path_factory):
     model.save_pretrained(source, max_shard_size="100KB")
     tokens = random_tokens(2, 13)
     save_file({"tokens": tokens}, exchange / "tokens.safetensors")
-    return model, tokens, source, exchange, read_elsewhere(source, exchange)
+    return model, tokens, source, exchange, read_elsewhere(READER, source, exchange)
 
 
 def test_folder_holds_shards_of_safetensors_and_the_files_needed(saved):
