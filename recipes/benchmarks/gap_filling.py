@@ -157,7 +157,7 @@ def main() -> None:
     """Hold out one species after another."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="SBML or cobra's JSON, plain or .gz, with species.csv if needed")
-    parser.add_argument("--steps", type=int, default=200, help="optimizer steps of each model")
+    parser.add_argument("--steps", type=int, default=100, help="optimizer steps of each model")
     parser.add_argument("--share", type=float, default=0.1, help="share of reactions that is removed")
     parser.add_argument("--draws", type=int, default=3, help="networks with gaps of each organism")
     parser.add_argument("--processes", type=int, default=1, help="species that are held out at one time")
