@@ -16,7 +16,8 @@ from .property_table import PROPERTY_FAMILIES
 
 __all__ = ["FEW_SHOT_FAMILIES", "FewShotTasks", "TaskBatch", "family_properties", "nearest_training_property"]
 
-# What is akin stands in one family, and a family in one split: a test task is no relative of a training task.
+# What is computed in a like way stands in one family, and a family in one split. Properties of different families can
+# still go together: `nearest_training_property` says how closely.
 FEW_SHOT_FAMILIES: dict[str, tuple[str, ...]] = {
     "train": ("composition", "lipophilicity", "polarity", "rings", "flexibility", "functional_groups"),
     "validation": ("charges",),
