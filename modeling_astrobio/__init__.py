@@ -4,13 +4,17 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForMultipleChoice,
     AutoModelForSequenceClassification,
     AutoProcessor,
 )
 
 from .configuration_astro_graph_vae import ASTRO_GRAPH_VAE_PRESETS, AstroGraphVAEConfig
 from .configuration_astro_llm import ASTRO_LLM_PRESETS, AstroLLMConfig
+from .graph_few_shot import GraphFewShotAdapter
 from .modeling_astro_graph_vae import AstroGraphVAEModel, AstroGraphVAEPreTrainedModel
+from .modeling_astro_graph_vae_gap_filling import AstroGraphVAEForReactionCompletion
+from .modeling_astro_graph_vae_properties import AstroGraphVAEForPropertyPrediction
 from .modeling_astro_llm import (
     AstroLLMForCausalLM,
     AstroLLMForSequenceClassification,
@@ -25,6 +29,8 @@ __all__ = [
     "ASTRO_GRAPH_VAE_PRESETS",
     "ASTRO_LLM_PRESETS",
     "AstroGraphVAEConfig",
+    "AstroGraphVAEForPropertyPrediction",
+    "AstroGraphVAEForReactionCompletion",
     "AstroGraphVAEModel",
     "AstroGraphVAEPreTrainedModel",
     "AstroGraphVAEProcessor",
@@ -33,6 +39,7 @@ __all__ = [
     "AstroLLMForSequenceClassification",
     "AstroLLMModel",
     "AstroLLMPreTrainedModel",
+    "GraphFewShotAdapter",
     "__version__",
 ]
 
@@ -45,7 +52,14 @@ for _config_class, _model_classes in (
             AutoModelForSequenceClassification: AstroLLMForSequenceClassification,
         },
     ),
-    (AstroGraphVAEConfig, {AutoModel: AstroGraphVAEModel}),
+    (
+        AstroGraphVAEConfig,
+        {
+            AutoModel: AstroGraphVAEModel,
+            AutoModelForMultipleChoice: AstroGraphVAEForReactionCompletion,
+            AutoModelForSequenceClassification: AstroGraphVAEForPropertyPrediction,
+        },
+    ),
 ):
     AutoConfig.register(_config_class.model_type, _config_class)
     _config_class.register_for_auto_class()

@@ -95,6 +95,8 @@ class AstroGraphVAEConfig(PreTrainedConfig):
         initializer_range: Standard deviation of the normal initialisation.
         free_bits: Divergence of a latent token below which it is not pressed further, in nats.
         kl_weight: Factor of the divergence in the loss; a trainer changes it while it warms up.
+        label_means: Of each property of `id2label`, the mean of its labels, in their unit; `None` counts as 0.
+        label_stds: Of each, their standard deviation; `None` counts as 1.
 
     Raises:
         huggingface_hub.errors.StrictDataclassError: If a field has the wrong type or a size does not fit the others;
@@ -132,6 +134,8 @@ class AstroGraphVAEConfig(PreTrainedConfig):
     initializer_range: float = interval(min=0.0, max=1.0)(default=0.02)
     free_bits: int | float = interval(min=0.0)(default=0.1)
     kl_weight: int | float = interval(min=0.0)(default=1.0)
+    label_means: list | tuple | None = None
+    label_stds: list | tuple | None = None
 
     def __post_init__(self, **kwargs):
         self.atom_types = [list(kind) for kind in self.atom_types]
@@ -209,4 +213,6 @@ class AstroGraphVAEConfig(PreTrainedConfig):
         Raises:
             ValueError: If the preset or an overridden field is unknown; the message names the nearest one.
         """
-        return config_from_preset(cls, ASTRO_GRAPH_VAE_PRESETS, name, overrides, properties=("num_labels",))
+        return config_from_preset(
+            cls, ASTRO_GRAPH_VAE_PRESETS, name, overrides, properties=("num_labels", "id2label", "label2id")
+        )

@@ -15,6 +15,8 @@ __all__ = ["GraphLatents", "LatentPosterior", "free_bits_divergence", "gaussian_
 
 # Of the logarithm of a variance: beyond, its exponential is no number in half precision.
 _LOG_VARIANCE_RANGE = (-12.0, 8.0)
+# Where it starts: with a variance of 1, noise drowns what the latents say, and a decoder learns to do without them.
+_START_LOG_VARIANCE = -4.0
 
 
 class LatentPosterior(NamedTuple):
@@ -61,7 +63,7 @@ class GraphLatents(nn.Module):
     def posterior(self, token_states: torch.Tensor, token_mask: torch.Tensor) -> LatentPosterior:
         """Return the Gaussians of the latent tokens; arguments as of `pool`."""
         mean, log_variance = self.posterior_proj(self.pool(token_states, token_mask)).chunk(2, dim=-1)
-        return LatentPosterior(mean, log_variance.clamp(*_LOG_VARIANCE_RANGE))
+        return LatentPosterior(mean, (log_variance + _START_LOG_VARIANCE).clamp(*_LOG_VARIANCE_RANGE))
 
     def open(self, latents: torch.Tensor) -> torch.Tensor:
         """Return the tokens that the decoder reads, shape (B, K, D), of latent tokens (B, K, L)."""

@@ -25,7 +25,8 @@ class GraphRecord:
         node_features: Shape (N, F), float32, as `graph_features.NODE_FEATURES` says.
         edge_index: Places of the two nodes of an edge, shape (2, E), int64.
         edge_types: Shape (E,), int64, places in `graph_features.EDGE_TYPES`.
-        edge_features: Shape (E, 1), float32: sign times log(1 + |stoichiometric coefficient|); 0 for bonds.
+        edge_features: Shape (E, 1), float32: sign times log(1 + |stoichiometric coefficient|); of a bond
+            log(1 + order), the order 1.5 where it is aromatic.
         motif_types: Shape (M,), int64, places in `graph_features.MOTIF_TYPES`.
         motif_nodes: Members of each motif, shape (M, N), bool.
     """

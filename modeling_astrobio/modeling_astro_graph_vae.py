@@ -79,7 +79,6 @@ class AstroGraphVAEPreTrainedModel(PreTrainedModel):
         modeling = AstroGraphVAEPreTrainedModel.__module__.rsplit(".", 1)[-1]
         configuration = AstroGraphVAEConfig.__module__.rsplit(".", 1)[-1]
         self.config.auto_map = {
-            **(getattr(self.config, "auto_map", None) or {}),
             "AutoConfig": f"{configuration}.AstroGraphVAEConfig",
             "AutoModel": f"{modeling}.AstroGraphVAEModel",
         }

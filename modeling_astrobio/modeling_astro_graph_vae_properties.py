@@ -88,9 +88,8 @@ class AstroGraphVAEForPropertyPrediction(AstroGraphVAEPreTrainedModel):
     def __init__(self, config: AstroGraphVAEConfig):
         super().__init__(config)
         self.property_names = list((config.id2label or {}).values())
-        means, stds = getattr(config, "label_means", None), getattr(config, "label_stds", None)
-        self.label_means = _label_scale("label_means", means, len(self.property_names), 0.0)
-        self.label_stds = _label_scale("label_stds", stds, len(self.property_names), 1.0)
+        self.label_means = _label_scale("label_means", config.label_means, len(self.property_names), 0.0)
+        self.label_stds = _label_scale("label_stds", config.label_stds, len(self.property_names), 1.0)
         self.model = AstroGraphVAEModel(config, with_decoder=False)
         self.head = PropertyHead(config, len(self.property_names))
         self._freeze_unread()

@@ -112,10 +112,12 @@ def molecule_record(molecule: "str | Chem.Mol", atom_types: AtomTypes, max_nodes
     is_aromatic = [atom.GetIsAromatic() for atom in mol.GetAtoms()]
     rings = [set(ring) for ring in mol.GetRingInfo().AtomRings()]
     motifs = _motifs(mol, rings)
+    is_aromatic_bond = [bond.GetIsAromatic() for bond in mol.GetBonds()]
     Chem.Kekulize(mol, clearAromaticFlags=True)
     order = _drawing_order(mol)
     place = {atom: at for at, atom in enumerate(order)}
-    bonds = sorted(_bond(bond, place, smiles) for bond in mol.GetBonds())
+    bonds = sorted((*_bond(bond, place, smiles), is_aromatic_bond[bond.GetIdx()]) for bond in mol.GetBonds())
+    orders = [1.5 if bond[3] else bond[2] for bond in bonds]
     codes = {tuple(kind): code for code, kind in enumerate(atom_types, start=1)}
     atoms = [mol.GetAtomWithIdx(atom) for atom in order]
     features = np.zeros((len(order), len(NODE_FEATURES)), dtype=np.float32)
@@ -132,7 +134,7 @@ def molecule_record(molecule: "str | Chem.Mol", atom_types: AtomTypes, max_nodes
         node_features=features,
         edge_index=np.array([bond[:2] for bond in bonds], dtype=np.int64).reshape(-1, 2).T,
         edge_types=np.array([bond[2] for bond in bonds], dtype=np.int64),
-        edge_features=np.zeros((len(bonds), 1), dtype=np.float32),
+        edge_features=np.log1p(np.array(orders, dtype=np.float32)).reshape(-1, 1),
         motif_types=np.array([motifs[row][0] for row in by_place], dtype=np.int64),
         motif_nodes=members[by_place],
     )

@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from os import PathLike
 from types import SimpleNamespace
 from typing import Any
 
@@ -109,10 +110,17 @@ class AstroGraphVAEProcessor(ProcessorMixin):
                     raise GraphError(f"a Data with node_types must have all of {_FIELDS}; it has no {absent}")
                 return GraphRecord(**{name: torch.as_tensor(graph[name]).cpu().numpy() for name in _FIELDS})
             graph = graph.smiles if "smiles" in graph else _smiles_of(graph)
+        if _is_network(graph):
+            # Imported where it is used: cobra takes seconds.
+            from .metabolic_files import read_network
+            from .metabolic_tensors import network_record
+
+            return network_record(read_network(graph), self.atom_types)
         if isinstance(graph, str) or (Chem is not None and isinstance(graph, Chem.Mol)):
             return molecule_record(graph, self.atom_types, self.max_nodes)
         raise GraphError(
-            f"a graph must be a SMILES, an RDKit molecule or a PyTorch Geometric Data; got {type(graph).__name__}"
+            "a graph must be a SMILES, an RDKit molecule, a PyTorch Geometric Data, a cobra model or the path of one; "
+            f"got {type(graph).__name__}"
         )
 
     def pad(self, records: Sequence[GraphRecord]) -> BatchFeature:
@@ -179,6 +187,12 @@ class AstroGraphVAEProcessor(ProcessorMixin):
 def _is_geometric(graph: Any) -> bool:
     # A batch, and a class of a user's, are of no module of it, but derive from one that is.
     return any(base.__module__.startswith("torch_geometric.data") for base in type(graph).__mro__)
+
+
+def _is_network(graph: Any) -> bool:
+    if isinstance(graph, str):
+        return graph.lower().removesuffix(".gz").endswith((".xml", ".sbml", ".json"))
+    return isinstance(graph, PathLike) or type(graph).__module__.startswith("cobra.")
 
 
 def _geometric(module: str) -> Any:

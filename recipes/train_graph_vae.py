@@ -15,10 +15,9 @@ from accelerate import PartialState
 from transformers import TrainingArguments, set_seed
 
 import modeling_astrobio  # noqa: F401  registers the Auto classes
-from modeling_astrobio.biochemical_constraints import CONSTRAINTS
 from modeling_astrobio.training.checkpoints import find_checkpoints
+from modeling_astrobio.training.constraint_terms import constraint_loss_terms
 from modeling_astrobio.training.data_splits import open_splits
-from modeling_astrobio.training.errors import RecipeError
 from modeling_astrobio.training.graph_data import GraphRows, graph_batches, molecule_graphs
 from modeling_astrobio.training.graph_evaluation import evaluate_graph_model
 from modeling_astrobio.training.graph_metrics.generation_report import generation_report
@@ -29,7 +28,6 @@ from modeling_astrobio.training.graph_report import draw_samples, generation_lin
 from modeling_astrobio.training.graph_step import graph_step
 from modeling_astrobio.training.graph_trainer import GraphTransformerTrainer
 from modeling_astrobio.training.llm_report import plot_losses
-from modeling_astrobio.training.loss_terms import LossTerm
 from modeling_astrobio.training.run import run_recipe
 from modeling_astrobio.training.run_folder import RECIPE_NAME
 from modeling_astrobio.training.task import TrainingTask
@@ -61,11 +59,7 @@ class GraphVAETask(TrainingTask[GraphRecipe]):
         """Read the molecules of every split as graphs."""
         self.config = graph_config(self.recipe)
         self.processor = graph_processor(self.config)
-        unknown = sorted(set(self.recipe.objective.constraints) - set(_losses()))
-        if unknown:
-            raise RecipeError(
-                f"objective.constraints must be of {sorted(_losses())}; got {', '.join(map(str, unknown))}."
-            )
+        self.constraints = constraint_loss_terms(self.recipe.objective.constraints)
         # The others read what the first one wrote into the cache.
         with PartialState().main_process_first():
             self.graphs, self.coverage = molecule_graphs(
@@ -91,10 +85,7 @@ class GraphVAETask(TrainingTask[GraphRecipe]):
             processing_class=self.processor,
             kl_weight=recipe.objective.kl_weight,
             kl_warmup_steps=recipe.objective.kl_warmup_steps,
-            constraints=[
-                LossTerm(f"constraint_{name}", _losses()[name], weight)
-                for name, weight in recipe.objective.constraints.items()
-            ],
+            constraints=self.constraints,
             samples=settings.training_samples,
             sampling={"temperature": settings.temperature},
             report_samples=self._judge,
@@ -165,10 +156,6 @@ class GraphVAETask(TrainingTask[GraphRecipe]):
         if "held_out" in evaluation:
             figures = evaluation["held_out"]
             print(f"rebuilt exactly {figures['reconstruction']:.3f} of {figures['molecules']} held-out molecules")
-
-
-def _losses() -> dict[str, Any]:
-    return {name: constraint.loss for name, constraint in CONSTRAINTS.items() if constraint.loss is not None}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -48,13 +48,16 @@ class GraphRows:
         rows: Rows of `molecule_graphs`.
 
     Attributes:
-        sizes: Number of nodes of each.
+        smiles: Of each.
+        sizes: Nodes, motifs and edges of each, shape (N, 3).
     """
 
     def __init__(self, rows: Dataset):
         self.smiles: Sequence[str] = rows["smiles"]
         self._rows = ArrowRows(rows, [name for field in _DTYPES for name in (field, f"{field}_shape")])
-        self.sizes = [shape[0] for shape in rows["node_types_shape"]]
+        self.sizes = np.concatenate(
+            [rows.with_format("numpy")[f"{name}_types_shape"] for name in ("node", "motif", "edge")], axis=1
+        )
 
     @property
     def group_sizes(self) -> list[int]:

@@ -57,7 +57,7 @@ def _batch(config: AstroGraphVAEConfig, graphs: int) -> dict[str, torch.Tensor]:
         node_features=np.zeros((nodes, len(NODE_FEATURES)), dtype=np.float32),
         edge_index=np.array(bonds, dtype=np.int64).reshape(-1, 2).T,
         edge_types=np.ones(len(bonds), dtype=np.int64),
-        edge_features=np.zeros((len(bonds), 1), dtype=np.float32),
+        edge_features=np.ones((len(bonds), 1), dtype=np.float32),
         motif_types=np.ones(motifs, dtype=np.int64),
         motif_nodes=np.arange(nodes) // 6 == np.arange(motifs)[:, None],
     )

@@ -15,13 +15,6 @@ EXACT = {"rtol": 1e-10, "atol": 1e-10}
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 
 
-def molecules_with_edge_features(dtype: torch.dtype = torch.float64) -> dict[str, torch.Tensor]:
-    """Molecules whose edges have numbers, as those of metabolic networks have."""
-    batch = molecule_batch(dtype=dtype)
-    values = torch.randn(batch["edge_types"].shape, dtype=dtype, generator=torch.Generator().manual_seed(0))
-    return {**batch, "edge_features": (values * (batch["edge_types"] > 0))[..., None]}
-
-
 def noise_of(batch: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
     return torch.randn(batch, 2, 10, dtype=dtype, generator=torch.Generator().manual_seed(3))
 
@@ -106,7 +99,7 @@ def test_noise_is_drawn_in_training_alone():
 @pytest.mark.parametrize("overrides", [{}, {"constrain_decoding": False}, {"num_edge_token_layers": 0}])
 def test_gradients_reach_every_parameter(overrides):
     model = tiny_model(torch.float64, free_bits=0.0, **overrides).train()
-    model(**molecules_with_edge_features(), noise=noise_of(len(SMILES))).loss.backward()
+    model(**molecule_batch(dtype=torch.float64), noise=noise_of(len(SMILES))).loss.backward()
     unreached = [name for name, value in model.named_parameters() if value.grad is None or value.grad.norm() < 1e-10]
     assert unreached == []
     assert all(value.grad.isfinite().all() for value in model.parameters())
@@ -115,7 +108,7 @@ def test_gradients_reach_every_parameter(overrides):
 def test_gradients_reach_every_parameter_as_it_is_made():
     torch.manual_seed(0)
     model = AstroGraphVAEModel(tiny_config(free_bits=0.0)).train()
-    model(**molecules_with_edge_features(torch.float32)).loss.backward()
+    model(**molecule_batch(dtype=torch.float32)).loss.backward()
     assert [name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()] == []
 
 

@@ -119,7 +119,10 @@ def test_saved_and_loaded_it_predicts_the_same(tmp_path):
     again = AstroGraphVAEForPropertyPrediction.from_pretrained(tmp_path).eval()
     with torch.no_grad():
         for name in ("mean", "variance"):
-            assert torch.equal(model(**batch)[name], again(**batch)[name])
+            # Weights mapped from a file lie at other addresses, by which kernels choose how to add up.
+            torch.testing.assert_close(again(**batch)[name], model(**batch)[name], rtol=1e-5, atol=1e-6)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name]), name
     assert again.config.id2label == dict(enumerate(NAMES))
     assert not again.model.latents.open_places.requires_grad
 

@@ -170,6 +170,16 @@ def test_motifs_counted_by_hand(smiles, expected):
     assert motifs(record(smiles)) == expected
 
 
+def test_numbers_of_bonds():
+    assert record("c1ccccc1").edge_features.ravel() == pytest.approx([math.log(2.5)] * 6)
+    found = record("C=CC#N")
+    orders = dict.fromkeys((1, 2, 3), 0)
+    for code, number in zip(found.edge_types.tolist(), found.edge_features.ravel().tolist(), strict=True):
+        assert number == pytest.approx(math.log(1 + code))
+        orders[code] += 1
+    assert orders == {1: 1, 2: 1, 3: 1}
+
+
 def test_features_of_benzene():
     found = record("c1ccccc1")
     assert feature(found, "log_count_C") == pytest.approx([math.log(2)] * 6)

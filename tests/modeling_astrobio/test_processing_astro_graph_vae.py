@@ -1,17 +1,21 @@
 """The processor reads molecules in every form, names the items it cannot read, and writes what it read."""
 
+import gzip
 import json
 
 import numpy as np
 import pytest
 import torch
-from graph_vae_models import SMILES, processor_of, tiny_config
+from graph_vae_models import SMILES, processor_of, tiny_config, tiny_model
+from metabolic_models import small_network
 from rdkit import Chem
 from transformers import AutoProcessor
 
 from modeling_astrobio import AstroGraphVAEProcessor
 from modeling_astrobio.graph_features import NODE_FEATURES
 from modeling_astrobio.graph_record import GraphError, GraphRecord
+from modeling_astrobio.metabolic_files import network_to_cobra
+from modeling_astrobio.metabolic_tensors import network_record
 from modeling_astrobio.molecule_tensors import canonical_molecule
 
 
@@ -25,6 +29,30 @@ def processor() -> AstroGraphVAEProcessor:
 
 def canonical(smiles: str) -> str:
     return Chem.MolToSmiles(canonical_molecule(smiles))
+
+
+def test_metabolic_models_are_read_beside_molecules(processor, tmp_path):
+    cobra = pytest.importorskip("cobra", reason="cobra is not installed")
+    model = network_to_cobra(small_network())
+    path = tmp_path / "glycolysis.xml.gz"
+    cobra.io.write_sbml_model(model, str(tmp_path / "glycolysis.xml"))
+    path.write_bytes(gzip.compress((tmp_path / "glycolysis.xml").read_bytes()))
+    expected = network_record(small_network(), processor.atom_types)
+    records, problems = processor.read([model, "CCO", str(path), path, tmp_path / "absent.json"])
+    assert list(problems) == [4]
+    assert "absent.json" in problems[4]
+    for place in (0, 2, 3):
+        assert records[place].node_types.tolist() == expected.node_types.tolist()
+        assert np.array_equal(records[place].edge_features, expected.edge_features)
+    batch = processor.pad(records)
+    config = tiny_config()
+    kinds = batch["node_types"][:, 0].tolist()
+    assert kinds[0] == config.compound_type
+    # Encoded like any graph, but no molecule that could be drawn.
+    model = tiny_model()
+    assert model.encode(**batch).mean.shape == (4, 2, 10)
+    with pytest.raises(ValueError, match=r"at most max_nodes \(13\) atoms"):
+        model(**processor(path))
 
 
 def assert_batches_equal(found, expected) -> None:
@@ -141,7 +169,7 @@ BAD = {
     4: ("C.C", "in one piece"),
     5: ("", "at least one atom"),
     7: ("C" * 14, "at most 13 atoms"),
-    8: (None, "a graph must be a SMILES, an RDKit molecule or a PyTorch Geometric Data; got NoneType"),
+    8: (None, "a cobra model or the path of one; got NoneType"),
     9: (5, "got int"),
     10: (b"CC", "got bytes"),
     11: ("c1cccc1", "Can't kekulize"),

@@ -29,8 +29,12 @@ MODEL_CLOSURE = {
     "molecule_grammar.py",
 }
 PROCESSOR_CLOSURE = {
+    "constraint_balance.py",
     "graph_features.py",
     "graph_record.py",
+    "metabolic_files.py",
+    "metabolic_network.py",
+    "metabolic_tensors.py",
     "molecule_tensors.py",
     "processing_astro_graph_vae.py",
 }

@@ -6,7 +6,6 @@ from functools import partial
 
 import numpy as np
 
-from modeling_astrobio.graph_features import DEFAULT_ATOM_TYPES
 from modeling_astrobio.training.errors import DataError
 from modeling_astrobio.training.graph_metrics.descriptor_distance import descriptor_distance
 from modeling_astrobio.training.graph_metrics.descriptor_kl import descriptor_kl
@@ -41,7 +40,7 @@ def generation_report(
     training: Sequence[str] | MoleculeSet,
     reference: Sequence[str] | MoleculeSet,
     *,
-    atom_types: Sequence[Sequence[int]] = DEFAULT_ATOM_TYPES,
+    atom_types: Sequence[Sequence[int]] = (),
 ) -> dict[str, float]:
     """Return every metric of samples by name.
 
@@ -53,7 +52,7 @@ def generation_report(
         training: SMILES that the model was trained on, for novelty.
         reference: Held-out SMILES to compare distributions with; time grows with their number. Pass
             `MoleculeSet.known(...)` to compare with one set many times.
-        atom_types: `config.atom_types`; unpaired electrons of other kinds of atoms are invalid.
+        atom_types: `config.atom_types`; unpaired electrons of other kinds of atoms are invalid, by default all are.
 
     Raises:
         DataError: If a set is empty, or `training` or `reference` has what is no molecule.

@@ -7,7 +7,6 @@ from typing import Any
 import evaluate
 from datasets import Features, Value
 
-from modeling_astrobio.graph_features import DEFAULT_ATOM_TYPES
 from modeling_astrobio.training.graph_metrics.molecule_set import MoleculeSet
 
 
@@ -52,7 +51,7 @@ class SampleMetric(MoleculeMetric):
         """Return the values by name."""
 
     def _compute(
-        self, *, predictions: Sequence[str | None], atom_types: Sequence[Sequence[int]] = DEFAULT_ATOM_TYPES
+        self, *, predictions: Sequence[str | None], atom_types: Sequence[Sequence[int]] = ()
     ) -> dict[str, float]:
         """Compute from `predictions`; `atom_types` are those of the model's configuration."""
         return self._measure(MoleculeSet.generated(predictions, atom_types))
@@ -70,7 +69,7 @@ class ReferenceMetric(MoleculeMetric):
         *,
         predictions: Sequence[str | None],
         reference_set: Sequence[str] | MoleculeSet,
-        atom_types: Sequence[Sequence[int]] = DEFAULT_ATOM_TYPES,
+        atom_types: Sequence[Sequence[int]] = (),
     ) -> dict[str, float]:
         """Compute from `predictions` and `reference_set`, SMILES; `atom_types` are those of the configuration."""
         samples = MoleculeSet.generated(predictions, atom_types)

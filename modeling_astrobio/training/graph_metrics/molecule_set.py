@@ -9,7 +9,6 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import AllChem, rdFingerprintGenerator
 from rdkit.Chem.Scaffolds import MurckoScaffold
 
-from modeling_astrobio.graph_features import DEFAULT_ATOM_TYPES
 from modeling_astrobio.training.errors import DataError
 from modeling_astrobio.training.graph_metrics.descriptors import describe
 
@@ -80,13 +79,14 @@ class MoleculeSet:
 
     @classmethod
     def generated(
-        cls, samples: "Sequence[str | None] | MoleculeSet", atom_types: Sequence[Sequence[int]] = DEFAULT_ATOM_TYPES
+        cls, samples: "Sequence[str | None] | MoleculeSet", atom_types: Sequence[Sequence[int]] = ()
     ) -> "MoleculeSet":
         """Read samples, of which any may be invalid.
 
         Args:
             samples: SMILES; None or an empty text for what is no molecule. A set that was read is returned as it is.
-            atom_types: `config.atom_types`; unpaired electrons of other kinds of atoms are invalid.
+            atom_types: `config.atom_types`; unpaired electrons of other kinds of atoms are invalid; by default all
+                are.
 
         Raises:
             DataError: If there is no sample.

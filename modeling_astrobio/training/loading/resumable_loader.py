@@ -25,8 +25,8 @@ class Rows(Protocol):
     def __len__(self) -> int:
         """Number of rows."""
 
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        """Cells of a row by column."""
+    def __getitem__(self, row: int) -> Any:
+        """A row, such as its cells by column."""
 
 
 def read_rows(rows: Rows, numbers: Sequence[int]) -> Any:

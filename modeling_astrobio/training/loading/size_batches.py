@@ -13,14 +13,15 @@ from .resumable_loader import Rows, read_rows
 __all__ = ["SizeBatches", "size_batches"]
 
 
-def size_batches(sizes: Sequence[int], most: int, seed: int) -> list[np.ndarray]:
+def size_batches(sizes: Sequence[int] | np.ndarray, most: int, seed: int) -> list[np.ndarray]:
     """Cut all rows into batches of rows of like size.
 
     A batch's number of rows times its largest size is at most `most`, which bounds a batch that is padded and one that
     is packed. Rows of equal size are shuffled; which rows share a batch depends on the sizes, `most` and `seed` alone.
 
     Args:
-        sizes: Of each row, such as the number of nodes of a graph.
+        sizes: Of each row, such as the number of nodes of a graph, shape (N,); or of shape (N, K): rows are sorted by
+            the first size, those of equal ones by the second, and so on, and the first is the one that is bounded.
         most: Largest number of rows times largest size.
         seed: Of the order of rows of equal size.
 
@@ -30,7 +31,9 @@ def size_batches(sizes: Sequence[int], most: int, seed: int) -> list[np.ndarray]
     Raises:
         ValueError: If a row alone is larger than `most`, or a size is negative.
     """
-    of_row = np.asarray(sizes, dtype=np.int64)
+    keys = np.asarray(sizes, dtype=np.int64)
+    keys = keys.reshape(len(keys), -1) if len(keys) else keys.reshape(0, 1)
+    of_row = keys[:, 0]
     if len(of_row) and of_row.min() < 0:
         raise ValueError(f"sizes must be 0 or more; got {of_row.min()} in row {of_row.argmin()}.")
     if len(of_row) and of_row.max() > most:
@@ -38,7 +41,7 @@ def size_batches(sizes: Sequence[int], most: int, seed: int) -> list[np.ndarray]
             f"most must be at least the size of every row; got {most}, and {of_row.max()} in row {of_row.argmax()}. "
             "Raise it or leave the row out."
         )
-    order = np.lexsort((np.random.default_rng(seed).random(len(of_row)), of_row))
+    order = np.lexsort((np.random.default_rng(seed).random(len(of_row)), *keys.T[::-1]))
     cuts, first = [], 0
     for place, size in enumerate(of_row[order].tolist()):
         if (place + 1 - first) * max(size, 1) > most:
@@ -56,12 +59,12 @@ class SizeBatches(Dataset):
 
     Args:
         rows: Rows that can be read alone, such as `ArrowRows`.
-        sizes: Of each row.
+        sizes: Of each row, as of `size_batches`.
         most: Largest number of rows times largest size in a batch.
         seed: Of the order of rows of equal size.
     """
 
-    def __init__(self, rows: Rows, sizes: Sequence[int], most: int, seed: int = 0):
+    def __init__(self, rows: Rows, sizes: Sequence[int] | np.ndarray, most: int, seed: int = 0):
         if len(sizes) != len(rows):
             raise ValueError(f"sizes must have one entry a row, {len(rows)}; got {len(sizes)}.")
         self.rows, self.batches = rows, size_batches(sizes, most, seed)
@@ -82,5 +85,5 @@ class SizeBatches(Dataset):
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, batch: int) -> list[dict[str, Any]]:
+    def __getitem__(self, batch: int) -> Any:
         return read_rows(self.rows, self.batches[batch].tolist())

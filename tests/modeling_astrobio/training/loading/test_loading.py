@@ -274,6 +274,16 @@ def test_rows_of_like_size_are_shuffled_by_the_seed_alone():
     assert first.min() > 60
 
 
+def test_rows_of_one_size_are_sorted_by_the_next_size():
+    sizes = np.random.default_rng(1).integers(1, 7, (97, 3))
+    batches = size_batches(sizes, 60, seed=5)
+    order = np.concatenate(batches)
+    assert sorted(order) == list(range(97))
+    assert sizes[order].tolist() == sorted(sizes.tolist())
+    # The bound is of the first size alone.
+    assert [len(batch) for batch in batches] == [len(batch) for batch in size_batches(sizes[:, 0], 60, seed=5)]
+
+
 def test_sizes_that_cannot_be_are_refused(rows):
     with pytest.raises(ValueError, match="most must be at least the size of every row; got 4, and 9 in row 1"):
         size_batches([2, 9], 4, seed=0)
