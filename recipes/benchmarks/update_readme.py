@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from readme_graph_vae import few_shot_lines, gap_filling_lines, gps_lines, property_lines
+
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -36,6 +38,14 @@ def results_section() -> str:
             *strategy_lines(read("measure_strategies_planned")),
             "",
             *monitoring_lines(read("monitoring_cost")),
+            "",
+            *gps_lines(read("compare_with_gps_cpu")),
+            "",
+            *property_lines(read("property_intervals")),
+            "",
+            *few_shot_lines(read("few_shot")),
+            "",
+            *gap_filling_lines(read("gap_filling")),
         ]
     )
 

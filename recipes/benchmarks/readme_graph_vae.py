@@ -1,0 +1,106 @@
+"""The README's figures of AstroGraphVAE, made from the JSON files alone."""
+
+from typing import Any
+
+
+__all__ = ["few_shot_lines", "gap_filling_lines", "gps_lines", "property_lines"]
+
+_EARLIER = "Measured before bonds had numbers and atoms the place in which they are drawn as features."
+_RANKINGS = {
+    "frequency": "frequency among training organisms",
+    "nearest_organism": "nearest organism",
+    "nearest_then_frequency": "nearest organism, ties by frequency",
+    "compounds_present": "rule: fewest new compounds, then similar organisms",
+    "priors_alone": "linear fit of four such features, no graph",
+    "model": "AstroGraphVAE",
+}
+
+
+def gps_lines(result: dict[str, Any]) -> list[str]:
+    """Return the comparison with GPSConv."""
+    lines = [
+        "AstroGraphVAE's encoder against `GPSConv` of PyTorch Geometric with as many parameters, forward and "
+        "backward, float32, one CPU thread, in turn (`python recipes/benchmarks/compare_with_gps.py`). Speed is the median over "
+        f"{result['cases']['qm9_size']['layer']['rounds']} rounds of GPSConv's time / ours; the machine was loaded.",
+        "",
+        "| molecules | layer | goal | layer with edge tokens | whole step | goal | padding, tokens |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, case in result["cases"].items():
+        layer, step = (case[part]["speed_up_median_of_rounds"] for part in ("layer", "step"))
+        lines.append(
+            f"| {name.replace('_', ' ')} | {layer['astro']:.2f} | 1.1 | {layer['astro_with_edge_tokens']:.2f} | "
+            f"{step['astro']:.2f} | 1.3 | {100 * case['padding_shares_of_all_batches']['tokens']:.1f} % |"
+        )
+    return lines
+
+
+def gap_filling_lines(result: dict[str, Any]) -> list[str]:
+    """Return the table of recall, and what of it the graph adds."""
+    summary = result["summary"]
+    lines = [
+        f"Gap filling: {len(summary['removed_reactions_in_pool'])} species held out one after another, a tenth of the "
+        "reactions taken out, ranked among all of the other organisms; recall of those that are there at all, with a "
+        "95 % bootstrap interval (`python recipes/benchmarks/gap_filling.py FOLDER`):",
+        "",
+        "| ranking | top 1 | top 5 | top 10 |",
+        "|---|---|---|---|",
+    ]
+    for key, name in _RANKINGS.items():
+        recall = summary["recall"][key]
+        last = recall["top_10"]
+        lines.append(
+            f"| {name} | {recall['top_1']['mean']:.3f} | {recall['top_5']['mean']:.3f} | {last['mean']:.3f} "
+            f"({last['low']:.3f}–{last['high']:.3f}) |"
+        )
+    gain = summary["recall_gain_of_model_over"]["priors_alone"]["top_10"]
+    return [
+        *lines,
+        "",
+        f"Over the linear fit without a graph the model gains {gain['mean']:+.3f} ({gain['low']:+.3f} to "
+        f"{gain['high']:+.3f}) in the top 10: what the graph adds is not shown. Of {summary['proposals']:,} reactions "
+        f"that it composed itself, {summary['proposals_unbalanced']} are unbalanced.",
+    ]
+
+
+def property_lines(result: dict[str, Any]) -> list[str]:
+    """Return coverage of the intervals."""
+    data, ensemble = result["data"], result["ensemble"]
+    lines = [
+        f"Intervals of nominally {100 * result['coverage']:.0f} % for properties of QM9 molecules, split-conformal "
+        f"with {data['calibration']:,} molecules, an ensemble of {len(result['members'])}, on {data['test']:,} others "
+        f"and on {data['scaffold_test']:,} of unseen scaffolds (`python recipes/benchmarks/property_intervals.py`). "
+        f"{_EARLIER}",
+        "",
+        "| property | R² | coverage | coverage, unseen scaffolds |",
+        "|---|---|---|---|",
+    ]
+    for name, scores in ensemble["test"].items():
+        apart = ensemble["scaffold_test"][name]
+        lines.append(
+            f"| {name} | {scores['r2']:.3f} | {scores['conformal_coverage']:.3f} | {apart['conformal_coverage']:.3f} |"
+        )
+    return lines
+
+
+def few_shot_lines(result: dict[str, Any]) -> list[str]:
+    """Return R² by number of labelled molecules."""
+    table = result["summary"]["r2"]
+    names = {
+        "adapter": "adapter",
+        "adapter_without_inner_loop": "the same, without its inner loop",
+        "ridge_embedding": "ridge on the embedding",
+        "forest_morgan": "random forest on Morgan fingerprints",
+    }
+    lines = [
+        "Properties of families that no head was trained for, from a few labelled molecules: R², mean of "
+        f"{next(iter(table.values()))['adapter']['properties']} properties and ten draws, 95 % intervals (`python "
+        f"recipes/benchmarks/few_shot.py`). {_EARLIER}",
+        "",
+        "| labelled molecules | " + " | ".join(names.values()) + " |",
+        "|---|" + "---|" * len(names),
+    ]
+    for count, scores in table.items():
+        cells = [f"{scores[key]['mean']:.3f} ({scores[key]['lower']:.3f}–{scores[key]['upper']:.3f})" for key in names]
+        lines.append(f"| {count} | " + " | ".join(cells) + " |")
+    return lines
