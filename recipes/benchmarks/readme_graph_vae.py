@@ -21,7 +21,8 @@ def gps_lines(result: dict[str, Any]) -> list[str]:
     lines = [
         "AstroGraphVAE's encoder against `GPSConv` of PyTorch Geometric with as many parameters, forward and "
         "backward, float32, one CPU thread, in turn (`python recipes/benchmarks/compare_with_gps.py`). Speed is the "
-        f"median over {result['cases']['qm9_size']['layer']['rounds']} rounds of GPSConv's time / ours; the machine was loaded.",
+        f"median over {result['cases']['qm9_size']['layer']['rounds']} rounds of GPSConv's time / ours; the "
+        "machine was loaded.",
         "",
         "| molecules | layer | goal | layer with edge tokens | whole step | goal | padding, tokens |",
         "|---|---|---|---|---|---|---|",
