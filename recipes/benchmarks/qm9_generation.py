@@ -40,10 +40,9 @@ from modeling_astrobio.graph_record import GraphRecord
 from modeling_astrobio.modeling_astro_graph_vae import AstroGraphVAEModel
 from modeling_astrobio.processing_astro_graph_vae import AstroGraphVAEProcessor
 from modeling_astrobio.training.char_rnn import CharRNN, characters_of, length_batches, matching_width
-from modeling_astrobio.training.graph_metrics.active_units import active_units
+from modeling_astrobio.training.graph_evaluation import draw_smiles, held_out_figures
 from modeling_astrobio.training.graph_metrics.generation_report import generation_report
 from modeling_astrobio.training.graph_metrics.molecule_set import MoleculeSet
-from modeling_astrobio.training.graph_metrics.reconstruction import reconstruction_rate
 from modeling_astrobio.training.hardware import describe_hardware, package_versions
 from modeling_astrobio.training.loading import size_batches
 
@@ -70,7 +69,7 @@ def graph_batches(
     processor: AstroGraphVAEProcessor, records: Sequence[GraphRecord], most_nodes: int, seed: int
 ) -> Iterator[BatchFeature]:
     """Give batches of graphs of like size without end; each epoch has other batches, in another order."""
-    sizes = [record.size for record in records]
+    sizes = [(record.size, len(record.motif_types), len(record.edge_types)) for record in records]
     rng = np.random.default_rng(seed)
     while True:
         batches = size_batches(sizes, most_nodes, int(rng.integers(2**31)))
@@ -146,43 +145,15 @@ def graph_row(molecules: Molecules, arguments: argparse.Namespace) -> dict[str, 
             weight_decay=0.01,
             clock=CLOCKS[arguments.clock],
         )
-        found |= held_out_figures(model, processor, molecules.held_out[: arguments.reconstructions], arguments)
-    generator = torch.Generator().manual_seed(arguments.seed)
+        held_out = molecules.held_out[: arguments.reconstructions]
+        records, _ = processor.read(held_out)
+        figures = held_out_figures(model, processor, records, 250, arguments.seed)
+        # One that is not read is not rebuilt.
+        figures["reconstruction"] *= len(records) / len(held_out)
+        found |= {name if "nats" not in name else f"held_out_{name}": value for name, value in figures.items()}
     started = time.monotonic()
-    found["drawn"] = in_parts(
-        arguments.samples,
-        500,
-        lambda count: processor.batch_decode(
-            **model.sample(count, generator=generator, temperature=arguments.temperature)
-        ),
-    )
+    found["drawn"] = draw_smiles(model, processor, arguments.samples, 500, arguments.seed, arguments.temperature)
     return {**found, "sampling_seconds": time.monotonic() - started}
-
-
-@torch.no_grad()
-def held_out_figures(
-    model: AstroGraphVAEModel, processor: AstroGraphVAEProcessor, smiles: list[str], arguments: argparse.Namespace
-) -> dict[str, Any]:
-    """Return bound, reconstruction and active units of held-out molecules; one that is not read is not rebuilt."""
-    records, problems = processor.read(smiles)
-    read = [each for place, each in enumerate(smiles) if place not in problems]
-    generator = torch.Generator().manual_seed(arguments.seed)
-    totals, decoded, means = [], [], []
-    for start in range(0, len(records), 250):
-        batch = processor.pad(records[start : start + 250])
-        shape = (len(batch["node_types"]), model.config.num_latent_tokens, model.config.latent_size)
-        output = model(**batch, noise=torch.randn(shape, generator=generator))
-        totals.append(torch.stack((-output.log_likelihood, output.divergence.sum(1))))
-        means.append(output.mean.flatten(1))
-        decoded += processor.batch_decode(**model.reconstruct(**batch))
-    reconstruction, divergence = torch.cat(totals, 1).mean(1).tolist()
-    return {
-        "held_out_nats": reconstruction + divergence,
-        "held_out_reconstruction_nats": reconstruction,
-        "held_out_divergence_nats": divergence,
-        "reconstruction": reconstruction_rate(decoded, read) * len(read) / len(smiles),
-        **active_units(torch.cat(means).numpy()),
-    }
 
 
 def in_parts(count: int, most: int, draw: Callable[[int], list[str | None]]) -> list[str | None]:

@@ -59,7 +59,15 @@ def test_every_row_ends_in_one_file_and_its_pictures(smiles_file, tmp_path):
 
     out = tmp_path / "folder" / "generation.json"
     fixed = ["--smiles", str(smiles_file), "--samples=60", "--reconstructions=20", "--preset=tiny", "--minutes=0.1"]
-    fixed += ["--out", str(out), "--batch-nodes=72", "--rnn-batch-size=8", "--config", '{"max_nodes": 9}']
+    fixed += [
+        "--out",
+        str(out),
+        "--batch-nodes=72",
+        "--rnn-batch-size=8",
+        "--kl-weight=0.01",
+        "--config",
+        '{"max_nodes": 9}',
+    ]
     for row in qm9_generation.ROWS:
         assert qm9_generation.main([*fixed, "--row", row]) == 0, row
     content = json.loads(out.read_text())
