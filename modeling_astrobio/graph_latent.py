@@ -11,7 +11,7 @@ from torch import nn
 from .configuration_astro_graph_vae import AstroGraphVAEConfig
 
 
-__all__ = ["GraphLatents", "LatentPosterior", "free_bits_divergence"]
+__all__ = ["GraphLatents", "LatentPosterior", "free_bits_divergence", "gaussian_divergence"]
 
 # Of the logarithm of a variance: beyond, its exponential is no number in half precision.
 _LOG_VARIANCE_RANGE = (-12.0, 8.0)
@@ -68,6 +68,14 @@ class GraphLatents(nn.Module):
     def open(self, latents: torch.Tensor) -> torch.Tensor:
         """Return the tokens that the decoder reads, shape (B, K, D), of latent tokens (B, K, L)."""
         return self.open_proj(latents) + self.open_places
+
+
+def gaussian_divergence(posterior: LatentPosterior) -> torch.Tensor:
+    """Return the Kullback-Leibler divergence from the standard normal, in nats of each latent token, shape (B, K)."""
+    mean, log_variance = posterior
+    wide = torch.promote_types(mean.dtype, torch.float32)
+    mean, log_variance = mean.to(wide), log_variance.to(wide)
+    return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(-1)
 
 
 def free_bits_divergence(divergence_BK: torch.Tensor, free_bits: float) -> torch.Tensor:

@@ -13,8 +13,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_astro_graph_vae import AstroGraphVAEConfig
 from .graph_encoder import GraphAttention, GraphEncoder, GraphEncoderLayer
-from .graph_latent import GraphLatents, LatentPosterior, free_bits_divergence
-from .graph_prior import GraphPrior
+from .graph_latent import GraphLatents, LatentPosterior, free_bits_divergence, gaussian_divergence
 from .molecule_decoder import MoleculeDecoder
 from .molecule_decoder_one_shot import OneShotMoleculeDecoder
 
@@ -31,7 +30,7 @@ class AstroGraphVAEOutput(ModelOutput):
         log_likelihood: Of each graph given its latent tokens, shape (B,), nats.
         violation: Minus the logarithm of the probability that the decoder, if nothing were excluded, would break no
             valence and stay connected along each graph's own actions, shape (B,), nats.
-        divergence: Of each latent token from the prior, given those before it, shape (B, K), nats.
+        divergence: Of each latent token from the standard normal, shape (B, K), nats.
         mean: Of the latent tokens, shape (B, K, L).
         log_variance: Of the latent tokens, shape (B, K, L).
         last_hidden_state: States of the tokens of graph, motifs, nodes and edges, shape (B, T, D).
@@ -71,8 +70,6 @@ class AstroGraphVAEPreTrainedModel(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, GraphPrior):
-            module.reset_parameters()
         if isinstance(module, GraphLatents):
             nn.init.normal_(module.queries, std=self.config.initializer_range)
             nn.init.normal_(module.open_places, std=self.config.initializer_range)
@@ -102,7 +99,6 @@ class AstroGraphVAEModel(AstroGraphVAEPreTrainedModel):
         self.latents = GraphLatents(config)
         decoder = MoleculeDecoder if config.decoder_type == "autoregressive" else OneShotMoleculeDecoder
         self.decoder = decoder(config) if with_decoder else None
-        self.prior = GraphPrior(config) if with_decoder else None
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Embedding:
@@ -161,9 +157,9 @@ class AstroGraphVAEModel(AstroGraphVAEPreTrainedModel):
         posterior = self.latents.posterior(encoding.token_states, encoding.token_mask)
         if noise is None:
             noise = torch.randn_like(posterior.mean) if self.training else torch.zeros_like(posterior.mean)
-        log_likelihood = violation = divergence = loss = None
+        divergence = gaussian_divergence(posterior)
+        log_likelihood = violation = loss = None
         if self.decoder is not None:
-            divergence = self.prior.divergence(*posterior)
             tokens = self.latents.open(posterior.draw(noise))
             log_likelihood, violation = self.decoder(tokens, node_types, edge_index, edge_types)
             weight = self.config.kl_weight if kl_weight is None else kl_weight
@@ -190,7 +186,7 @@ class AstroGraphVAEModel(AstroGraphVAEPreTrainedModel):
         """Draw molecules.
 
         Args:
-            num_samples: Number of molecules drawn from the prior, where no latents are given.
+            num_samples: Number of molecules drawn from the standard normal, where no latents are given.
             latents: Latent tokens to decode, shape (B, K, L).
             generator: Of the random numbers.
             **decoding: `temperature`, `greedy`, `max_nodes`, as of the decoder's `sample`.
@@ -208,7 +204,7 @@ class AstroGraphVAEModel(AstroGraphVAEPreTrainedModel):
             raise ValueError(f"num_samples must be at least 1; got {num_samples}.")
         if latents is None:
             place = {"device": self.device, "dtype": self.dtype}
-            latents = self.prior.colour(torch.randn(num_samples, *shape, generator=generator, **place))
+            latents = torch.randn(num_samples, *shape, generator=generator, **place)
         elif tuple(latents.shape[1:]) != shape:
             raise ValueError(f"latents must have the shape (B, {shape[0]}, {shape[1]}); got {tuple(latents.shape)}.")
         return decoder.sample(self.latents.open(latents), generator=generator, **decoding)

@@ -60,7 +60,7 @@ class ObjectiveSection:
 
     Attributes:
         kl_weight: Factor of the divergence of the latent tokens from the standard normal.
-        kl_warmup_steps: Steps over which it rises from 0, in a straight line.
+        kl_warmup_steps: Steps over which it rises from 0, with the square of the step.
         constraints: Weight of each term of `biochemical_constraints.CONSTRAINTS` that is added to the loss, by name.
     """
 

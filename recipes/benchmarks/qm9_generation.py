@@ -134,7 +134,7 @@ def graph_row(molecules: Molecules, arguments: argparse.Namespace) -> dict[str, 
         found["processor_coverage"] = len(records) / len(molecules.training)
 
         def loss_of(batch: BatchFeature, elapsed: float) -> torch.Tensor:
-            return model(**batch, kl_weight=arguments.kl_weight * min(1.0, elapsed / arguments.kl_warmup)).loss
+            return model(**batch, kl_weight=arguments.kl_weight * min(1.0, elapsed / arguments.kl_warmup) ** 2).loss
 
         found["training"] = train_for(
             60 * arguments.minutes,

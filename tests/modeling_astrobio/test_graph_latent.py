@@ -3,8 +3,9 @@
 import pytest
 import torch
 from graph_vae_models import randomised, tiny_config
+from torch.distributions import Normal, kl_divergence
 
-from modeling_astrobio.graph_latent import GraphLatents, LatentPosterior, free_bits_divergence
+from modeling_astrobio.graph_latent import GraphLatents, LatentPosterior, free_bits_divergence, gaussian_divergence
 
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
@@ -17,6 +18,24 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.fixture
 def latents() -> GraphLatents:
     return randomised(GraphLatents(tiny_config())).double()
+
+
+def test_divergence_and_its_gradient_equal_those_of_torch():
+    mean, log_variance = random(3, 2, 7).requires_grad_(), random(3, 2, 7, seed=1).requires_grad_()
+    found = gaussian_divergence(LatentPosterior(mean, log_variance))
+    expected = kl_divergence(Normal(mean, (0.5 * log_variance).exp()), Normal(0.0, 1.0)).sum(-1)
+    torch.testing.assert_close(found, expected, **EXACT)
+    assert found.shape == (3, 2)
+    weights = random(3, 2, seed=2)
+    ours = torch.autograd.grad((found * weights).sum(), (mean, log_variance))
+    torch.testing.assert_close(ours, torch.autograd.grad((expected * weights).sum(), (mean, log_variance)), **EXACT)
+
+
+def test_divergence_of_half_precision_is_computed_in_single():
+    mean, log_variance = random(3, 2, 7).bfloat16(), random(3, 2, 7, seed=1).bfloat16()
+    found = gaussian_divergence(LatentPosterior(mean, log_variance))
+    assert found.dtype == torch.float32
+    assert torch.equal(found, gaussian_divergence(LatentPosterior(mean.float(), log_variance.float())))
 
 
 @pytest.mark.parametrize("free_bits", [0.0, 0.5, 1e9])
@@ -66,6 +85,7 @@ def test_logarithm_of_the_variance_is_bounded(latents):
         latents.posterior_proj.bias.copy_(torch.cat([torch.zeros(10), torch.tensor([1e4, -1e4]).repeat(5)]))
     posterior = latents.posterior(random(2, 3, 24), torch.ones(2, 3, dtype=torch.bool))
     assert posterior.log_variance.unique().tolist() == [-12.0, 8.0]
+    assert gaussian_divergence(posterior).isfinite().all()
 
 
 def test_opened_tokens_are_told_apart_by_their_places(latents):

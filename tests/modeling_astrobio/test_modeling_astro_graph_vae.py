@@ -202,7 +202,7 @@ def test_model_without_a_decoder_only_reads():
     reader = AstroGraphVAEModel(whole.config, with_decoder=False).eval()
     report = reader.load_state_dict(whole.state_dict(), strict=False)
     assert not report.missing_keys
-    assert {name.partition(".")[0] for name in report.unexpected_keys} == {"decoder", "prior"}
+    assert all(name.startswith("decoder.") for name in report.unexpected_keys)
     batch = molecule_batch()
     with torch.no_grad():
         found = reader(**batch)

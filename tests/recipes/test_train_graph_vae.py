@@ -133,7 +133,7 @@ def test_losses_are_logged_apart_and_the_divergence_is_warmed_up(run):
     assert len(trained) == 11
     free_bits = 2 * 0.1
     for row in trained:
-        weight = min(1.0, (row["step"] - 1) / 3)
+        weight = min(1.0, (row["step"] - 1) / 3) ** 2
         # Between all of the divergence and what free bits leave of it.
         assert row["loss"] >= row["loss_reconstruction"] - 1e-4
         assert row["loss"] <= row["loss_reconstruction"] + weight * (row["loss_divergence"] + free_bits) + 1e-4
