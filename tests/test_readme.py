@@ -6,7 +6,14 @@ from pathlib import Path
 
 import torch
 
-from modeling_astrobio import AstroLLMConfig, AstroLLMForCausalLM
+from modeling_astrobio import (
+    ASTRO_GRAPH_VAE_PRESETS,
+    ASTRO_LLM_PRESETS,
+    AstroGraphVAEConfig,
+    AstroGraphVAEModel,
+    AstroLLMConfig,
+    AstroLLMForCausalLM,
+)
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,12 +30,21 @@ def test_figures_come_from_the_result_files(monkeypatch):
 
 
 def test_preset_sizes_are_those_of_the_models():
-    rows = re.findall(r"^\| `(\w+)` \| ([\d,]+) \|", README, flags=re.MULTILINE)
-    assert len(rows) >= 5
-    for preset, count in rows:
-        with torch.device("meta"):
-            model = AstroLLMForCausalLM(AstroLLMConfig.from_preset(preset))
-        assert sum(parameter.numel() for parameter in model.parameters()) == int(count.replace(",", "")), preset
+    # Of each model one table, in this order.
+    tables = [
+        re.findall(r"^\| `(\w+)` \| ([\d,]+) \|", table, flags=re.MULTILINE)
+        for table in README.split("| preset | parameters | for |")[1:]
+    ]
+    models = (
+        (AstroLLMConfig, AstroLLMForCausalLM, ASTRO_LLM_PRESETS),
+        (AstroGraphVAEConfig, AstroGraphVAEModel, ASTRO_GRAPH_VAE_PRESETS),
+    )
+    for rows, (config_class, model_class, presets) in zip(tables, models, strict=True):
+        assert [preset for preset, _ in rows] == list(presets)
+        for preset, count in rows:
+            with torch.device("meta"):
+                model = model_class(config_class.from_preset(preset))
+            assert sum(parameter.numel() for parameter in model.parameters()) == int(count.replace(",", "")), preset
 
 
 def test_ci_runs_the_test_command_of_the_readme():

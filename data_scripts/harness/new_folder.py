@@ -1,13 +1,19 @@
 """A folder that appears whole or not at all, and that one process at a time makes."""
 
 import contextlib
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from data_scripts.harness.errors import BuildError
+
+
+try:
+    import fcntl
+except ImportError:
+    # Windows has no such locks: there nobody keeps a second process away.
+    fcntl = None  # type: ignore[assignment]
 
 
 __all__ = ["new_folder", "refuse_used_folder"]
@@ -60,6 +66,9 @@ def new_folder(out_dir: str | Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def _held(lock: Path, out_dir: Path) -> Iterator[None]:
     """Hold a lock that the system takes from a process that dies; its file goes when it is released."""
+    if fcntl is None:
+        yield
+        return
     while True:
         with lock.open("a") as file:
             try:
