@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import RecipeError
+from .loss_guard import StabilitySection
 from .recipe import Recipe
 
 
@@ -96,6 +97,9 @@ class GraphEvaluationSection:
 class GraphRecipe(Recipe):
     """Everything a run of `recipes/train_graph_vae.py` depends on.
 
+    A batch is of graphs of like size, whose loss grows with the size: by default only a loss that is no number is a
+    fault, and none for standing above the others.
+
     Attributes:
         model: See `GraphModelSection`.
         data: See `GraphDataSection`.
@@ -107,6 +111,7 @@ class GraphRecipe(Recipe):
     # A row is a batch of graphs.
     training_defaults = {"per_device_train_batch_size": 1, "per_device_eval_batch_size": 1, "weight_decay": 0.01}
 
+    stability: StabilitySection = field(default_factory=lambda: StabilitySection(spike_sigma=0.0))
     model: GraphModelSection = field(default_factory=GraphModelSection)
     data: GraphDataSection = field(default_factory=GraphDataSection)
     objective: ObjectiveSection = field(default_factory=ObjectiveSection)
