@@ -20,7 +20,7 @@ from .configuration_astro_graph_vae import AstroGraphVAEConfig
 from .molecule_grammar import BOND_ORDERS, ActionSequences, MoleculeGrammar, MoleculeState, are_atoms_and_bonds
 
 
-__all__ = ["DecodedMolecules", "MoleculeDecoder", "MoleculeDecoderLayer"]
+__all__ = ["DecodedMolecules", "MoleculeDecoder", "MoleculeDecoderLayer", "checked_most_atoms", "draw_choices"]
 
 _MOST_VALENCE = 8
 _FARTHEST = 31  # atoms; how far back a bond reaches is told apart up to here
@@ -37,6 +37,33 @@ class DecodedMolecules(NamedTuple):
 
     log_likelihood: torch.Tensor
     violation: torch.Tensor
+
+
+def checked_most_atoms(temperature: float, max_nodes: int | None, limit: int) -> int:
+    """Return the most atoms of a molecule that is drawn: `max_nodes`, or `limit`, that of the config.
+
+    Raises:
+        ValueError: If `temperature` or `max_nodes` is out of range.
+    """
+    if not 0 < temperature < math.inf:
+        raise ValueError(
+            f"temperature must be above 0 and finite; got {temperature}. Pass greedy=True for the likeliest."
+        )
+    most = limit if max_nodes is None else max_nodes
+    if not 1 <= most <= limit:
+        raise ValueError(f"max_nodes must be from 1 to {limit}, that of the config; got {max_nodes}.")
+    return most
+
+
+def draw_choices(
+    scores: torch.Tensor, temperature: float, greedy: bool, generator: torch.Generator | None
+) -> torch.LongTensor:
+    """Return a choice for each row of scores (..., C), drawn with the softmax of scores / temperature, or the best."""
+    if greedy:
+        return scores.argmax(-1)
+    # The best score is 0, so that no temperature makes it infinite.
+    chances = ((scores - scores.amax(-1, keepdim=True)) / temperature).softmax(-1)
+    return torch.multinomial(chances.flatten(0, -2), 1, generator=generator).view(scores.shape[:-1])
 
 
 class MoleculeDecoderLayer(GradientCheckpointingLayer):
@@ -238,14 +265,8 @@ class MoleculeDecoder(nn.Module):
         Raises:
             ValueError: If `temperature` or `max_nodes` is out of range.
         """
-        if not 0 < temperature < math.inf:
-            raise ValueError(
-                f"temperature must be above 0 and finite; got {temperature}. Pass greedy=True for the likeliest."
-            )
         grammar = self.grammar
-        most = grammar.max_nodes if max_nodes is None else max_nodes
-        if not 1 <= most <= grammar.max_nodes:
-            raise ValueError(f"max_nodes must be from 1 to {grammar.max_nodes}, that of the config; got {max_nodes}.")
+        most = checked_most_atoms(temperature, max_nodes, grammar.max_nodes)
         state = MoleculeState(grammar, len(tokens), tokens.device)
         keys = tokens.new_zeros(len(tokens), grammar.max_nodes, tokens.shape[-1])
         cache = DynamicCache()
@@ -261,12 +282,7 @@ class MoleculeDecoder(nn.Module):
             allowed = state.admitted() if self.is_constrained else state.expressible()
             allowed[:, : grammar.num_atom_types] &= (state.node_count < most)[:, None]
             scores = scores.masked_fill(~allowed, -torch.inf)
-            if greedy:
-                actions = scores.argmax(-1)
-            else:
-                # The best score is 0, so that no temperature makes it infinite.
-                scores = (scores - scores.amax(-1, keepdim=True)) / temperature
-                actions = torch.multinomial(scores.softmax(-1), 1, generator=generator)[:, 0]
+            actions = draw_choices(scores, temperature, greedy, generator)
             state.apply(torch.where(state.is_done, grammar.stop, actions))
             if state.is_done.all():
                 break

@@ -3,14 +3,12 @@
 Shape suffixes: B molecules, N atoms, K latent tokens, D width, A atom types.
 """
 
-import math
-
 import torch
 from torch import nn
 from transformers.utils import is_tracing
 
 from .configuration_astro_graph_vae import AstroGraphVAEConfig
-from .molecule_decoder import DecodedMolecules, MoleculeDecoderLayer
+from .molecule_decoder import DecodedMolecules, MoleculeDecoderLayer, checked_most_atoms, draw_choices
 from .molecule_grammar import BOND_ORDERS, are_atoms_and_bonds
 
 
@@ -110,27 +108,13 @@ class OneShotMoleculeDecoder(nn.Module):
         Raises:
             ValueError: If `temperature` or `max_nodes` is out of range.
         """
-        if not 0 < temperature < math.inf:
-            raise ValueError(
-                f"temperature must be above 0 and finite; got {temperature}. Pass greedy=True for the likeliest."
-            )
-        most = self.max_nodes if max_nodes is None else max_nodes
-        if not 1 <= most <= self.max_nodes:
-            raise ValueError(f"max_nodes must be from 1 to {self.max_nodes}, that of the config; got {max_nodes}.")
+        most = checked_most_atoms(temperature, max_nodes, self.max_nodes)
         atoms, bonds = self._logits(tokens)
-
-        def draw(scores: torch.Tensor) -> torch.Tensor:
-            if greedy:
-                return scores.argmax(-1)
-            # The best score is 0, so that no temperature makes it infinite.
-            chances = ((scores - scores.amax(-1, keepdim=True)) / temperature).softmax(-1).flatten(0, -2)
-            return torch.multinomial(chances, 1, generator=generator).view(scores.shape[:-1])
-
-        kinds = draw(atoms[:, :most])
+        kinds = draw_choices(atoms[:, :most], temperature, greedy, generator)
         # What follows the first place without an atom is not there.
         kinds = torch.where((kinds == 0).long().cumsum(-1) == 0, kinds, 0)
         later, earlier = torch.tril_indices(most, most, offset=-1, device=tokens.device)
-        orders = draw(bonds[:, later, earlier])
+        orders = draw_choices(bonds[:, later, earlier], temperature, greedy, generator)
         there = (kinds[:, later] > 0) & (kinds[:, earlier] > 0)
         orders = torch.where(there, orders, 0)
         ends = torch.stack([later, earlier]).expand(len(tokens), -1, -1)

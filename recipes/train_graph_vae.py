@@ -8,6 +8,7 @@ pictures of drawn molecules, result JSON and model card. Needs RDKit: pip instal
 """
 
 import sys
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -97,14 +98,17 @@ class GraphVAETask(TrainingTask[GraphRecipe]):
         (graphs,) = batches
         return self.processor.pad(graphs)
 
+    @cached_property
+    def _known(self) -> tuple[MoleculeSet, MoleculeSet]:
+        """What samples are compared with during training: training and validation molecules."""
+        validation = self.graphs["validation"].smiles[: self.recipe.evaluation.reference]
+        return (
+            MoleculeSet.known(self.graphs["train"].smiles, "training molecules"),
+            MoleculeSet.known(validation, "validation molecules"),
+        )
+
     def _judge(self, samples: Any, picture: Path | None) -> dict[str, float]:
         """Return metrics of samples during training."""
-        if not hasattr(self, "_known"):
-            validation = self.graphs["validation"].smiles[: self.recipe.evaluation.reference]
-            self._known = (
-                MoleculeSet.known(self.graphs["train"].smiles, "training molecules"),
-                MoleculeSet.known(validation, "validation molecules"),
-            )
         if picture is not None:
             draw_samples(list(samples)[: self.recipe.evaluation.drawn_molecules], picture)
         return generation_report(samples, *self._known, atom_types=self.config.atom_types)
