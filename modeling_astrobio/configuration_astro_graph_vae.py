@@ -38,11 +38,11 @@ ASTRO_GRAPH_VAE_PRESETS: dict[str, dict[str, Any]] = {
     },
     # QM9 in half an hour of CPU.
     "small": {
-        "hidden_size": 128,
-        "intermediate_size": 256,
-        "num_attention_heads": 8,
-        "num_encoder_layers": 4,
-        "num_decoder_layers": 4,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_attention_heads": 4,
+        "num_encoder_layers": 2,
+        "num_decoder_layers": 2,
         "num_latent_tokens": 4,
         "latent_size": 16,
         "max_nodes": 9,
@@ -92,7 +92,8 @@ class AstroGraphVAEConfig(PreTrainedConfig):
         hidden_dropout: Dropout on the output of a block, in training.
         attention_dropout: Dropout on attention probabilities, in training.
         layer_norm_eps: Added to the variance before the root.
-        initializer_range: Standard deviation of the normal initialisation.
+        initializer_range: Standard deviation of the normal initialisation; `None` is `hidden_size ** -0.5`. At a fixed
+            0.02 a narrow model attends evenly for thousands of steps, and its decoder does not read the latents.
         free_bits: Divergence of a latent token below which it is not pressed further, in nats.
         kl_weight: Factor of the divergence in the loss; a trainer changes it while it warms up.
         label_means: Of each property of `id2label`, the mean of its labels, in their unit; `None` counts as 0.
@@ -131,7 +132,7 @@ class AstroGraphVAEConfig(PreTrainedConfig):
     hidden_dropout: int | float = interval(min=0.0, max=1.0)(default=0.0)
     attention_dropout: int | float = interval(min=0.0, max=1.0)(default=0.0)
     layer_norm_eps: float = interval(min=0.0)(default=1e-5)
-    initializer_range: float = interval(min=0.0, max=1.0)(default=0.02)
+    initializer_range: int | float | None = None
     free_bits: int | float = interval(min=0.0)(default=0.1)
     kl_weight: int | float = interval(min=0.0)(default=1.0)
     label_means: list | tuple | None = None
@@ -140,6 +141,8 @@ class AstroGraphVAEConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         self.atom_types = [list(kind) for kind in self.atom_types]
         self.structural_encodings = list(self.structural_encodings)
+        if self.initializer_range is None and self.hidden_size > 0:
+            self.initializer_range = self.hidden_size**-0.5
         super().__post_init__(**kwargs)
 
     @property
@@ -184,6 +187,8 @@ class AstroGraphVAEConfig(PreTrainedConfig):
             )
         if self.decoder_type not in ("autoregressive", "one_shot"):
             raise ValueError(f"decoder_type must be autoregressive or one_shot; got {self.decoder_type!r}.")
+        if not 0 <= self.initializer_range <= 1:
+            raise ValueError(f"initializer_range must be from 0 to 1; got {self.initializer_range}.")
         for name in self.structural_encodings:
             if name not in _ENCODINGS:
                 raise ValueError(f"structural_encodings must be of {_ENCODINGS}; got {name!r}.")
