@@ -13,11 +13,24 @@ from ..metabolic_tensors import drawn_stoichiometry
 from ..modeling_astro_graph_vae_gap_filling import DIRECTIONS
 from ..reaction_neighbourhood import NeighbourhoodIndex
 from .errors import DataError
-from .metabolic_data import GappedNetwork, PoolReaction, ReactionKey, ReactionPool, reaction_key
+from .metabolic_data import GappedNetwork, Organism, PoolReaction, ReactionKey, ReactionPool, reaction_key
 from .metabolic_ranking import candidates_of, prior_features
 
 
-__all__ = ["GapQuestions", "direction_batch", "direction_label", "direction_prior", "placed_stoichiometry"]
+__all__ = [
+    "GapQuestions",
+    "direction_batch",
+    "direction_label",
+    "direction_prior",
+    "directed_reactions",
+    "on_device",
+    "placed_stoichiometry",
+]
+
+
+def on_device(batch: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
+    """Return the tensors of a batch on a device."""
+    return {name: value.to(device) for name, value in batch.items()}
 
 
 def placed_stoichiometry(candidate: PoolReaction, index: NeighbourhoodIndex) -> dict[str, float]:
@@ -76,6 +89,20 @@ class GapQuestions:
         batch = collate_graphs([self.graph(place) for place in places])
         return {**batch, "prior_features": torch.from_numpy(self.priors[list(places)])}
 
+    def check_askable(self) -> None:
+        """Refuse a network about which `training_batch` can ask nothing.
+
+        Raises:
+            DataError: If there is no removed reaction in the pool, or no wrong one.
+        """
+        right = int(self.is_removed.sum())
+        wrong = len(self.candidates) - right
+        if not right or not wrong:
+            raise DataError(
+                f"network {self.gapped.network.id} must lack reactions of other organisms, some removed from it and "
+                f"some it never had; got {right} and {wrong}. Name more organisms, or remove more."
+            )
+
     def training_batch(self, questions: int, wrong: int, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         """Return questions of one removed reaction among wrong candidates.
 
@@ -88,14 +115,10 @@ class GapQuestions:
             generator: Of the random numbers.
 
         Raises:
-            DataError: If there is no removed reaction in the pool, or no wrong one.
+            DataError: As `check_askable`.
         """
+        self.check_askable()
         right, others = np.flatnonzero(self.is_removed), np.flatnonzero(~self.is_removed)
-        if not len(right) or not len(others):
-            raise DataError(
-                f"network {self.gapped.network.id} must lack reactions of other organisms, some removed from it and "
-                f"some it never had; got {len(right)} and {len(others)}. Name more organisms, or remove more."
-            )
         right = generator.choice(right, min(questions, len(right)), replace=False)
         weights = np.exp(self.priors[others, 1].astype(np.float64) - 3.0 * self.priors[others, 2])
         rates = 0.5 * weights / weights.sum() + 0.5 / len(others)
@@ -149,6 +172,15 @@ def direction_label(reaction: NetworkReaction) -> int:
     if not reaction.direction:
         return -100
     return DIRECTIONS.index("forward" if reaction.direction > 0 else "backward")
+
+
+def directed_reactions(organism: Organism) -> list[NetworkReaction]:
+    """Return the reactions of an organism whose bounds allow a direction, without exchanges and sums of growth."""
+    return [
+        reaction
+        for reaction in organism.network.reactions.values()
+        if reaction_key(reaction.stoichiometry) is not None and direction_label(reaction) >= 0
+    ]
 
 
 def direction_prior(key: ReactionKey, first_number: float, pool: ReactionPool) -> tuple[np.ndarray, bool]:

@@ -9,21 +9,20 @@ import torch
 from torch import nn
 
 from ..configuration_astro_graph_vae import AstroGraphVAEConfig
-from ..metabolic_network import NetworkReaction
 from ..modeling_astro_graph_vae_gap_filling import PRIOR_FEATURES, AstroGraphVAEForReactionCompletion
-from ..reaction_neighbourhood import NeighbourhoodIndex
 from .constraint_terms import constraint_loss_terms
-from .errors import DataError
-from .metabolic_batches import GapQuestions, direction_batch, direction_label
-from .metabolic_data import GappedNetwork, Organism, ReactionPool, reaction_key
+from .metabolic_batches import GapQuestions
+from .metabolic_data import GappedNetwork, Organism, ReactionPool
+from .metabolic_losses import completion_losses
+from .metabolic_questions import CompletionQuestions, QuestionSettings
 
 
-__all__ = ["CompletionSettings", "completion_config", "directed_reactions", "fit_prior_weights", "train_completion"]
+__all__ = ["CompletionSettings", "completion_config", "fit_prior_weights", "train_completion"]
 
 
 @dataclass(frozen=True)
-class CompletionSettings:
-    """How a model is trained.
+class CompletionSettings(QuestionSettings):
+    """How a model is trained; what it is asked is that of `QuestionSettings`.
 
     Attributes:
         config: Fields of the model's config that differ from those of `completion_config`.
@@ -31,13 +30,7 @@ class CompletionSettings:
             of them have, such as the charging of tRNA, before everything in one whose network leaves it out.
         learning_rate: The highest; it rises over a twentieth of the steps, then falls to 0 along a cosine.
         weight_decay: Of AdamW.
-        draws: Networks with gaps that are made of each organism.
-        shares: Least and greatest share of reactions that are removed.
-        questions: Of gaps, in a step.
-        wrong_candidates: Of each.
-        directions: Reactions in a step whose direction is asked.
-        pointers: Reactions in a step whose compounds are asked.
-        pointer_weight: Factor of that loss.
+        pointer_weight: Factor of the loss of compounds.
         constraints: Weight of terms of `biochemical_constraints.CONSTRAINTS`, by name.
         seed: Of all random numbers.
     """
@@ -46,12 +39,6 @@ class CompletionSettings:
     steps: int = 100
     learning_rate: float = 3e-3
     weight_decay: float = 0.01
-    draws: int = 4
-    shares: tuple[float, float] = (0.05, 0.2)
-    questions: int = 16
-    wrong_candidates: int = 23
-    directions: int = 32
-    pointers: int = 16
     pointer_weight: float = 0.05
     constraints: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
@@ -70,35 +57,6 @@ def completion_config(**changes) -> AstroGraphVAEConfig:
         "structural_encodings": ["random_walk", "degree"],
     }
     return AstroGraphVAEConfig.from_preset("tiny", **{**small, **changes})
-
-
-def directed_reactions(organism: Organism) -> list[NetworkReaction]:
-    """Return the reactions of an organism whose bounds allow a direction, without exchanges and sums of growth."""
-    return [
-        reaction
-        for reaction in organism.network.reactions.values()
-        if reaction_key(reaction.stoichiometry) is not None and direction_label(reaction) >= 0
-    ]
-
-
-class _Questions:
-    """What is asked about one known organism, as if it were not known."""
-
-    def __init__(
-        self,
-        organism: Organism,
-        others: Sequence[Organism],
-        settings: CompletionSettings,
-        config: AstroGraphVAEConfig,
-        generator: np.random.Generator,
-    ):
-        self.pool = ReactionPool(others)
-        self.gaps = []
-        for _ in range(settings.draws):
-            gapped = GappedNetwork.draw(organism, generator.uniform(*settings.shares), generator)
-            self.gaps.append(GapQuestions(gapped, self.pool, config))
-        self.whole = NeighbourhoodIndex(organism.network, config, self.pool.formulas)
-        self.directed = directed_reactions(organism)
 
 
 def train_completion(
@@ -124,8 +82,6 @@ def train_completion(
     Raises:
         DataError: If there are fewer than two organisms.
     """
-    if len(organisms) < 2:
-        raise DataError(f"organisms must be at least two, one of them asked about; got {len(organisms)}. Add models.")
     started = time.perf_counter()
     torch.manual_seed(settings.seed)
     generator = np.random.default_rng(settings.seed)
@@ -134,10 +90,7 @@ def train_completion(
     if prior_weights is not None:
         with torch.no_grad():
             model.prior_weight.copy_(torch.from_numpy(prior_weights))
-    asked = [
-        _Questions(each, [other for other in organisms if other is not each], settings, config, generator)
-        for each in organisms
-    ]
+    questions = CompletionQuestions(organisms, organisms, settings, config, generator)
     terms = constraint_loss_terms(settings.constraints)
     optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     warmup = max(1, settings.steps // 20)
@@ -148,8 +101,7 @@ def train_completion(
     losses: dict[str, float] = {}
     model.train()
     for step in range(settings.steps):
-        about = asked[int(generator.integers(len(asked)))]
-        parts = _step_losses(model, about, settings, terms, generator)
+        parts = completion_losses(model, questions.draw(generator), settings.pointer_weight, terms, step)
         optimizer.zero_grad()
         torch.stack(list(parts.values())).sum().backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -165,33 +117,17 @@ def train_completion(
     return model.eval(), {"seconds": seconds, "parameters": count, **{f"loss_{key}": losses[key] for key in losses}}
 
 
-def _step_losses(model, about: _Questions, settings: CompletionSettings, terms, generator) -> dict[str, torch.Tensor]:
-    gap = about.gaps[int(generator.integers(len(about.gaps)))]
-    parts = {}
-    gap_batch = gap.training_batch(settings.questions, settings.wrong_candidates, generator)
-    parts["candidate"] = model(**gap_batch).loss
-    if settings.directions and about.directed:
-        places = generator.integers(len(about.directed), size=settings.directions)
-        flips = (generator.random(settings.directions) < 0.5).tolist()
-        batch = direction_batch(about.whole, [about.directed[place] for place in places], about.pool, flips)
-        parts["direction"] = model(**batch.inputs).loss
-    if settings.pointers:
-        order = generator.permutation(len(gap.gapped.removed))[: settings.pointers]
-        pointed = gap.pointer_batch([gap.gapped.removed[place] for place in order], generator)
-        if pointed:
-            output = model(**pointed)
-            parts["pointer"] = settings.pointer_weight * output.loss
-            for term in terms:
-                parts[term.name] = term.weight_at(0) * term.compute(model, pointed, output)
-    return parts
-
-
-def fit_prior_weights(organisms: Sequence[Organism], settings: CompletionSettings) -> np.ndarray:
+def fit_prior_weights(organisms: Sequence[Organism], settings: QuestionSettings, seed: int = 0) -> np.ndarray:
     """Return the best factors of the prior features alone, shape (P,): the model without its graph.
 
     They minimise the same cross-entropy over all candidates of one network with gaps of each organism.
+
+    Args:
+        organisms: The known ones, at least two.
+        settings: Say which share of reactions is removed.
+        seed: Of the networks with gaps.
     """
-    generator = np.random.default_rng(settings.seed)
+    generator = np.random.default_rng(seed)
     weights = torch.zeros(len(PRIOR_FEATURES), dtype=torch.float64, requires_grad=True)
     problems = []
     for organism in organisms:

@@ -12,7 +12,16 @@ from ..metabolic_network import Compound, MetabolicNetwork, NetworkReaction
 from .errors import DataError
 
 
-__all__ = ["GappedNetwork", "Organism", "PoolReaction", "ReactionKey", "ReactionPool", "align_network", "reaction_key"]
+__all__ = [
+    "GappedNetwork",
+    "Organism",
+    "PoolReaction",
+    "ReactionKey",
+    "ReactionPool",
+    "align_network",
+    "reaction_key",
+    "split_organisms",
+]
 
 ReactionKey = str
 # A reaction of more compounds sums up growth, and is of one organism.
@@ -108,6 +117,34 @@ class Organism:
             by_species.setdefault(species, []).append(align_network(network))
         ordered = {name: sorted(found, key=lambda each: -len(each.reactions)) for name, found in by_species.items()}
         return [cls(name, ordered[name][0], tuple(ordered[name][1:])) for name in sorted(ordered)]
+
+
+def split_organisms(
+    organisms: Sequence[Organism], held_out: Sequence[str] | None
+) -> tuple[list[Organism], list[Organism]]:
+    """Return the organisms to train on and those that are held out, in the order given.
+
+    Args:
+        organisms: All of them.
+        held_out: Species; `None` is the last by name where at least two others are left, and else none.
+
+    Raises:
+        DataError: If a species is unknown, or fewer than two organisms are left to train on.
+    """
+    species = sorted(each.species for each in organisms)
+    if held_out is None:
+        held_out = species[-1:] if len(species) > 2 else []
+    unknown = sorted(set(held_out) - set(species))
+    if unknown:
+        raise DataError(f"data.held_out must be of the species {species}; got {unknown}. Name one of these.")
+    known = [each for each in organisms if each.species not in held_out]
+    if len(known) < 2:
+        raise DataError(
+            f"at least two species must be left to train on, since each is asked about with the others as the known "
+            f"ones; got {[each.species for each in known]}, held out {sorted(held_out)}. Put models of other species "
+            "into data.folder, or name fewer in data.held_out."
+        )
+    return known, [each for each in organisms if each.species in held_out]
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ import torch
 
 from ..modeling_astro_graph_vae_gap_filling import AstroGraphVAEForReactionCompletion
 from ..reaction_neighbourhood import NeighbourhoodIndex
-from .metabolic_batches import GapQuestions, direction_batch
-from .metabolic_completion import directed_reactions
+from .metabolic_batches import GapQuestions, directed_reactions, direction_batch, on_device
 from .metabolic_data import GappedNetwork, Organism, ReactionPool
 from .metabolic_ranking import RECALL_AT, baseline_scores, filtered_recall
 
@@ -56,7 +55,8 @@ def candidate_scores(model: AstroGraphVAEForReactionCompletion, questions: GapQu
     scores = np.zeros(len(order))
     for start in range(0, len(order), _BATCH_SIZE):
         places = order[start : start + _BATCH_SIZE]
-        scores[places] = model(**questions.candidate_batch(places)).candidate_logits.double().numpy()
+        batch = on_device(questions.candidate_batch(places), model.device)
+        scores[places] = model(**batch).candidate_logits.double().cpu().numpy()
     return scores
 
 
@@ -128,7 +128,7 @@ def score_directions(
         rows = slice(start, start + _BATCH_SIZE)
         batch = direction_batch(index, reactions[rows], pool, flips[rows])
         labels = batch.inputs["direction_labels"][:, None]
-        logits = model(**batch.inputs).direction_logits
+        logits = model(**on_device(batch.inputs, model.device)).direction_logits.float().cpu()
         losses = -logits.log_softmax(-1).gather(1, labels)[:, 0]
         prior = batch.inputs["direction_prior"]
         parts.append(

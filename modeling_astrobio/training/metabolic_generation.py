@@ -15,7 +15,7 @@ from ..metabolic_network import Compound, MetabolicNetwork, NetworkReaction, che
 from ..metabolic_tensors import drawn_stoichiometry
 from ..modeling_astro_graph_vae_gap_filling import AstroGraphVAEForReactionCompletion
 from ..reaction_proposals import propose_reactions
-from .metabolic_batches import GapQuestions
+from .metabolic_batches import GapQuestions, on_device
 from .metabolic_data import reaction_key
 from .metabolic_ranking import RECALL_AT
 
@@ -80,8 +80,8 @@ def complete_network(questions: GapQuestions, scores: np.ndarray, count: int) ->
         count: Candidates that are added; those that cannot be balanced are refused and the next one is taken.
 
     Returns:
-        Numbers of added, rebalanced and refused reactions, the greatest absolute residual of the added ones, the share
-        of these that can carry flux, and the optimum of the objective of the whole network, with gaps, and completed.
+        Numbers of added, rebalanced and refused reactions, the share of the added ones that can carry flux, and the
+        optimum of the objective of the whole network, with gaps, and completed.
     """
     pool = questions.pool
     network = with_formulas(questions.gapped.network, pool.formulas)
@@ -160,7 +160,7 @@ def score_proposals(
             "compound_features": questions.compound_features,
             "compound_degrees": questions.compound_degrees,
         }
-        logits = dict(zip(names, model(**batch).pointer_logits[0].tolist(), strict=True))
+        logits = dict(zip(names, model(**on_device(batch, model.device)).pointer_logits[0].tolist(), strict=True))
         for way, of_compound in (("model", logits), ("degree", by_degree)):
             proposals = propose_reactions(
                 seed, network.compounds, of_compound, numbers[seed] < 0, with_charge, max_compounds=max_compounds

@@ -17,34 +17,11 @@ import numpy as np
 import torch
 from interleaved import write_benchmark
 
-from data_scripts.chemistry.model_files import model_files
-from data_scripts.chemistry.model_species import model_species, read_species_file
-from modeling_astrobio.metabolic_files import read_network
-from modeling_astrobio.metabolic_network import NetworkError
-from modeling_astrobio.training.metabolic_batches import GapQuestions
+from data_scripts.chemistry.organisms import read_organisms
 from modeling_astrobio.training.metabolic_completion import CompletionSettings, fit_prior_weights, train_completion
-from modeling_astrobio.training.metabolic_data import GappedNetwork, Organism, ReactionPool
-from modeling_astrobio.training.metabolic_evaluation import candidate_scores, score_directions, score_ranking
-from modeling_astrobio.training.metabolic_generation import complete_network, score_proposals
+from modeling_astrobio.training.metabolic_data import Organism, ReactionPool
+from modeling_astrobio.training.metabolic_figures import organism_figures, short_figures
 from modeling_astrobio.training.metabolic_ranking import RECALL_AT, mean_with_interval
-
-
-def read_organisms(folder: Path) -> tuple[list[Organism], dict[str, str]]:
-    """Return the organisms of a folder of models, and the files that could not be read with the reason."""
-    stated = read_species_file(folder)
-    networks, errors = [], {}
-    for path in model_files(folder):
-        try:
-            network = read_network(path)
-        except NetworkError as error:
-            errors[path.name] = str(error)
-            continue
-        species = model_species(path.name, network.id, "", False, stated)
-        if species is None:
-            errors[path.name] = "its species is not known; name it in species.csv"
-        else:
-            networks.append((species, network))
-    return Organism.group(networks), errors
 
 
 def hold_out(organism: Organism, known: list[Organism], settings: CompletionSettings, arguments) -> dict[str, Any]:
@@ -52,24 +29,25 @@ def hold_out(organism: Organism, known: list[Organism], settings: CompletionSett
     torch.set_num_threads(1)
     started = time.perf_counter()
     pool = ReactionPool(known)
-    priors = fit_prior_weights(known, settings)
+    priors = fit_prior_weights(known, settings, settings.seed)
     model, training = train_completion(known, settings, priors)
-    ranking = score_ranking(model, organism, pool, arguments.share, arguments.draws, priors)
-    directions = score_directions(model, organism, pool)
-    gapped = GappedNetwork.draw(organism, arguments.share, np.random.default_rng((0, 0)))
-    questions = GapQuestions(gapped, pool, model.config)
-    proposals = score_proposals(model, questions, arguments.proposals)
-    completed = complete_network(questions, candidate_scores(model, questions), arguments.completions)
+    figures = organism_figures(
+        model,
+        organism,
+        pool,
+        priors,
+        share=arguments.share,
+        draws=arguments.draws,
+        proposals=arguments.proposals,
+        completions=arguments.completions,
+    )
     return {
         "species": organism.species,
         "network": organism.network.id,
         "training": training,
         "learned_prior_weights": model.prior_weight.tolist(),
         "prior_weights_alone": priors.tolist(),
-        "ranking": asdict(ranking),
-        "directions": {name: values.tolist() for name, values in asdict(directions).items()},
-        "proposals": asdict(proposals),
-        "completed_network": completed,
+        **figures,
         "seconds": time.perf_counter() - started,
     }
 
@@ -127,32 +105,6 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def shortened(run: dict[str, Any]) -> dict[str, Any]:
-    """Return a run with means in place of the numbers of each reaction."""
-    directions = run["directions"]
-    known = np.array(directions["is_known"])
-    recall = {part: run[part]["recall"] for part in ("ranking", "proposals")}
-    return {
-        **run,
-        **{
-            part: {
-                **run[part],
-                "recall": {
-                    way: {f"top_{k}": float(np.mean(values)) if values else None for k, values in found.items()}
-                    for way, found in recall[part].items()
-                },
-            }
-            for part in recall
-        },
-        "directions": {
-            "reactions": len(known),
-            "known": int(known.sum()),
-            "share_right": float(np.mean(directions["is_right"])),
-            "log_loss": {way: float(np.mean(directions[way])) for way in ("base_rates", "known_reaction", "model")},
-        },
-    }
-
-
 def main() -> None:
     """Hold out one species after another."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -185,7 +137,7 @@ def main() -> None:
         "settings": asdict(settings),
         "files_left_out": errors,
         "summary": summary(runs),
-        "runs": [shortened(run) for run in runs],
+        "runs": [short_figures(run) for run in runs],
     }
     print(write_benchmark(arguments.name, result))
 
