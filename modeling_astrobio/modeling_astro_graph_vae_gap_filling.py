@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils import ModelOutput, can_return_tuple, is_tracing
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_astro_graph_vae import AstroGraphVAEConfig
@@ -219,6 +219,8 @@ class AstroGraphVAEForReactionCompletion(AstroGraphVAEPreTrainedModel):
         )
 
     def _check_first_nodes(self, node_types: torch.LongTensor) -> None:
+        if is_tracing(node_types):
+            return
         other = (node_types[:, 0] != self.config.reaction_type).nonzero()
         if len(other):
             row = int(other[0])

@@ -22,6 +22,8 @@ from modeling_astrobio.training.graph_recipe import GraphRecipe
 from modeling_astrobio.training.graph_step import graph_step
 from modeling_astrobio.training.llm_recipe import LLMRecipe
 from modeling_astrobio.training.llm_step import llm_step
+from modeling_astrobio.training.metabolic_recipe import MetabolicRecipe
+from modeling_astrobio.training.metabolic_step import metabolic_step
 from modeling_astrobio.training.plan_report import plan_table, plot_plans, strategy_table
 from modeling_astrobio.training.plan_search import (
     PlannedStrategy,
@@ -39,6 +41,7 @@ HERE = Path(__file__).resolve().parent
 KINDS: dict[str, tuple[type[Recipe], Callable[[Any], TrainingStep]]] = {
     "graph_vae": (GraphRecipe, graph_step),
     "llm": (LLMRecipe, llm_step),
+    "metabolic": (MetabolicRecipe, metabolic_step),
 }
 MOST_BARS = 16
 

@@ -1,22 +1,28 @@
 """The configuration, the processor and the model that a recipe of the graph VAE asks for."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModel
 
-from modeling_astrobio import AstroGraphVAEConfig, AstroGraphVAEModel, AstroGraphVAEProcessor
+from modeling_astrobio import AstroGraphVAEConfig, AstroGraphVAEProcessor
 
 from .errors import CheckpointError, RecipeError
-from .graph_recipe import GraphRecipe
+from .graph_recipe import GraphModelSection
 
 
 __all__ = ["build_graph_model", "graph_config", "graph_processor", "random_graph_model", "start_name"]
 
 
-def graph_config(recipe: GraphRecipe) -> AstroGraphVAEConfig:
+class GraphModelRecipe(Protocol):
+    """A recipe that says so where the model comes from."""
+
+    model: GraphModelSection
+
+
+def graph_config(recipe: GraphModelRecipe) -> AstroGraphVAEConfig:
     """Return the configuration of the recipe's preset or checkpoint.
 
     Raises:
@@ -50,8 +56,13 @@ def graph_processor(config: AstroGraphVAEConfig) -> AstroGraphVAEProcessor:
     return AstroGraphVAEProcessor(config.atom_types, config.max_nodes)
 
 
-def build_graph_model(recipe: GraphRecipe, config: AstroGraphVAEConfig) -> AstroGraphVAEModel:
+def build_graph_model(recipe: GraphModelRecipe, config: AstroGraphVAEConfig, auto_class: Any = AutoModel) -> Any:
     """Make the model with random weights, or load its checkpoint.
+
+    Args:
+        recipe: Names the preset or the checkpoint.
+        config: Of `graph_config`.
+        auto_class: Auto class of the model; of a checkpoint of another class the weights in common are taken.
 
     Raises:
         RecipeError: If the attention kernel cannot be used.
@@ -59,9 +70,9 @@ def build_graph_model(recipe: GraphRecipe, config: AstroGraphVAEConfig) -> Astro
     """
     settings = recipe.model
     if settings.checkpoint is None:
-        return random_graph_model(recipe, config)
+        return random_graph_model(recipe, config, auto_class)
     try:
-        return AutoModel.from_pretrained(settings.checkpoint, **_options(recipe))
+        return auto_class.from_pretrained(settings.checkpoint, **_options(recipe))
     except Exception as error:
         if isinstance(error, MemoryError | torch.OutOfMemoryError):
             raise
@@ -71,25 +82,25 @@ def build_graph_model(recipe: GraphRecipe, config: AstroGraphVAEConfig) -> Astro
         ) from error
 
 
-def random_graph_model(recipe: GraphRecipe, config: AstroGraphVAEConfig) -> AstroGraphVAEModel:
+def random_graph_model(recipe: GraphModelRecipe, config: AstroGraphVAEConfig, auto_class: Any = AutoModel) -> Any:
     """Make a model of a configuration with random weights of the recipe's precision.
 
     Raises:
         RecipeError: If the attention kernel cannot be used.
     """
     try:
-        return AutoModel.from_config(config, **_options(recipe))
+        return auto_class.from_config(config, **_options(recipe))
     except (ImportError, ValueError) as error:
         raise RecipeError(
             f"model.attn_implementation={recipe.model.attn_implementation!r} cannot be used: {error}"
         ) from error
 
 
-def _options(recipe: GraphRecipe) -> dict[str, Any]:
+def _options(recipe: GraphModelRecipe) -> dict[str, Any]:
     settings = recipe.model
     return {"dtype": getattr(torch, settings.dtype), "attn_implementation": settings.attn_implementation}
 
 
-def start_name(recipe: GraphRecipe) -> str:
+def start_name(recipe: GraphModelRecipe) -> str:
     """Return what the model started from, without the folders it lay in."""
     return recipe.model.preset or Path(str(recipe.model.checkpoint)).name

@@ -29,6 +29,24 @@ class GraphModelSection:
     dtype: str = "float32"
     attn_implementation: str | None = None
 
+    def check(self) -> None:
+        """Refuse values that contradict one another.
+
+        Raises:
+            RecipeError: Naming the key, what it needs and what it got.
+        """
+        if (self.preset is None) == (self.checkpoint is None):
+            raise RecipeError(
+                f"exactly one of model.preset and model.checkpoint must be set; got preset={self.preset!r}, "
+                f"checkpoint={self.checkpoint!r}."
+            )
+        if self.checkpoint is not None and self.config:
+            raise RecipeError(
+                f"model.config changes a preset, and a checkpoint has its own; got {sorted(self.config)}. Remove them."
+            )
+        if self.dtype not in ("float32", "bfloat16"):
+            raise RecipeError(f"model.dtype must be float32 or bfloat16; got {self.dtype!r}.")
+
 
 @dataclass
 class GraphDataSection:
@@ -120,19 +138,8 @@ class GraphRecipe(Recipe):
     def check(self) -> None:
         """Refuse values that contradict one another."""
         super().check()
-        model, evaluation = self.model, self.evaluation
-        if (model.preset is None) == (model.checkpoint is None):
-            raise RecipeError(
-                f"exactly one of model.preset and model.checkpoint must be set; got preset={model.preset!r}, "
-                f"checkpoint={model.checkpoint!r}."
-            )
-        if model.checkpoint is not None and model.config:
-            raise RecipeError(
-                "model.config changes a preset, and a checkpoint has its own; got "
-                f"{sorted(model.config)}. Remove them."
-            )
-        if model.dtype not in ("float32", "bfloat16"):
-            raise RecipeError(f"model.dtype must be float32 or bfloat16; got {model.dtype!r}.")
+        self.model.check()
+        evaluation = self.evaluation
         for name, number, least in (
             ("data.max_rows", self.data.max_rows, 0),
             ("data.batch_nodes", self.data.batch_nodes, 1),
