@@ -125,7 +125,7 @@ class AstroGraphVAEModel(AstroGraphVAEPreTrainedModel):
         edge_features: torch.Tensor,
         motif_types: torch.LongTensor,
         motif_nodes: torch.BoolTensor,
-        noise: torch.Tensor | None = None,
+        latent_noise: torch.Tensor | None = None,
         kl_weight: float | torch.Tensor | None = None,
         **kwargs,
     ) -> AstroGraphVAEOutput:
@@ -139,7 +139,7 @@ class AstroGraphVAEModel(AstroGraphVAEPreTrainedModel):
             edge_features: Shape (B, E, 1).
             motif_types: Shape (B, M), 0 is padding.
             motif_nodes: Members of a motif, shape (B, M, N).
-            noise: Standard normal, shape (B, K, L); `None` draws it in training, and takes the mean otherwise.
+            latent_noise: Standard normal, shape (B, K, L); `None` draws it in training, and takes the mean otherwise.
             kl_weight: Factor of the divergence; `None` is that of the config.
 
         Raises:
@@ -155,12 +155,12 @@ class AstroGraphVAEModel(AstroGraphVAEPreTrainedModel):
             motif_nodes=motif_nodes,
         )
         posterior = self.latents.posterior(encoding.token_states, encoding.token_mask)
-        if noise is None:
-            noise = torch.randn_like(posterior.mean) if self.training else torch.zeros_like(posterior.mean)
+        if latent_noise is None:
+            latent_noise = torch.randn_like(posterior.mean) if self.training else torch.zeros_like(posterior.mean)
         divergence = gaussian_divergence(posterior)
         log_likelihood = violation = loss = None
         if self.decoder is not None:
-            tokens = self.latents.open(posterior.draw(noise))
+            tokens = self.latents.open(posterior.draw(latent_noise))
             log_likelihood, violation = self.decoder(tokens, node_types, edge_index, edge_types)
             weight = self.config.kl_weight if kl_weight is None else kl_weight
             loss = weight * free_bits_divergence(divergence, self.config.free_bits) - log_likelihood.mean()

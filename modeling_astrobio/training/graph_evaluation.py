@@ -77,7 +77,7 @@ def held_out_figures(
         batch = processor.pad(records[start : start + batch_size]).to(model.device)
         shape = (len(batch["node_types"]), model.config.num_latent_tokens, model.config.latent_size)
         noise = torch.randn(shape, generator=generator).to(model.device, model.dtype)
-        output = model(**batch, noise=noise)
+        output = model(**batch, latent_noise=noise)
         totals.append(torch.stack((-output.log_likelihood, output.divergence.sum(1))).cpu())
         means.append(output.mean.flatten(1).float().cpu())
         decoded += processor.batch_decode(**model.reconstruct(**batch))

@@ -77,7 +77,7 @@ class GraphTransformerTrainer(AstroTrainer):
         shape = (len(inputs["node_types"]), whole.config.num_latent_tokens, whole.config.latent_size)
         noise = torch.randn(shape, generator=self._noise).to(self.args.device, whole.dtype)
         with torch.no_grad(), self.compute_loss_context_manager():
-            loss = self.compute_loss(model, self._prepare_inputs({**inputs, "noise": noise}))
+            loss = self.compute_loss(model, self._prepare_inputs({**inputs, "latent_noise": noise}))
         return loss.detach(), None, None
 
     def evaluation_loop(self, *args, metric_key_prefix="eval", **kwargs):

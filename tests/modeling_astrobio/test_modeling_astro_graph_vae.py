@@ -57,9 +57,9 @@ def test_order_of_nodes_edges_and_motifs_does_not_change_the_latents(dtype, atte
 def test_a_batch_equals_its_graphs_one_by_one(dtype):
     model, noise = tiny_model(dtype), noise_of(len(SMILES), dtype)
     with torch.no_grad():
-        together = model(**molecule_batch(dtype=dtype), noise=noise)
+        together = model(**molecule_batch(dtype=dtype), latent_noise=noise)
         for row, smiles in enumerate(SMILES):
-            alone = model(**molecule_batch([smiles], dtype=dtype), noise=noise[row : row + 1])
+            alone = model(**molecule_batch([smiles], dtype=dtype), latent_noise=noise[row : row + 1])
             assert (alone.mean[0] - together.mean[row]).abs().max() < TOLERANCE[dtype]
             # A sum of tens of terms.
             torch.testing.assert_close(
@@ -70,7 +70,7 @@ def test_a_batch_equals_its_graphs_one_by_one(dtype):
 def test_loss_is_the_bound_written_out():
     model, batch = tiny_model(torch.float64, free_bits=1.5, kl_weight=0.3), molecule_batch(dtype=torch.float64)
     noise = noise_of(len(SMILES))
-    output = model(**batch, noise=noise)
+    output = model(**batch, latent_noise=noise)
     posterior = model.encode(**batch)
     tokens = model.latents.open(posterior.mean + (0.5 * posterior.log_variance).exp() * noise)
     likelihood, violation = model.decoder(tokens, *(batch[name] for name in GRAPH))
@@ -78,16 +78,16 @@ def test_loss_is_the_bound_written_out():
     torch.testing.assert_close(output.violation, violation, **EXACT)
     penalty = free_bits_divergence(output.divergence, 1.5)
     torch.testing.assert_close(output.loss, 0.3 * penalty - likelihood.mean(), **EXACT)
-    torch.testing.assert_close(model(**batch, noise=noise, kl_weight=0.7).loss, 0.7 * penalty - likelihood.mean())
-    torch.testing.assert_close(model(**batch, noise=noise, kl_weight=0.0).loss, -likelihood.mean())
+    torch.testing.assert_close(model(**batch, latent_noise=noise, kl_weight=0.7).loss, 0.7 * penalty - likelihood.mean())
+    torch.testing.assert_close(model(**batch, latent_noise=noise, kl_weight=0.0).loss, -likelihood.mean())
     weight = torch.tensor(0.7, dtype=torch.float64)
-    torch.testing.assert_close(model(**batch, noise=noise, kl_weight=weight).loss, 0.7 * penalty - likelihood.mean())
+    torch.testing.assert_close(model(**batch, latent_noise=noise, kl_weight=weight).loss, 0.7 * penalty - likelihood.mean())
 
 
 def test_noise_is_drawn_in_training_alone():
     model, batch = tiny_model(), molecule_batch()
     with torch.no_grad():
-        assert torch.equal(model(**batch).loss, model(**batch, noise=torch.zeros(len(SMILES), 2, 10)).loss)
+        assert torch.equal(model(**batch).loss, model(**batch, latent_noise=torch.zeros(len(SMILES), 2, 10)).loss)
         model.train()
         torch.manual_seed(0)
         first = model(**batch).loss
@@ -99,7 +99,7 @@ def test_noise_is_drawn_in_training_alone():
 @pytest.mark.parametrize("overrides", [{}, {"constrain_decoding": False}, {"num_edge_token_layers": 0}])
 def test_gradients_reach_every_parameter(overrides):
     model = tiny_model(torch.float64, free_bits=0.0, **overrides).train()
-    model(**molecule_batch(dtype=torch.float64), noise=noise_of(len(SMILES))).loss.backward()
+    model(**molecule_batch(dtype=torch.float64), latent_latent_noise=noise_of(len(SMILES))).loss.backward()
     unreached = [name for name, value in model.named_parameters() if value.grad is None or value.grad.norm() < 1e-10]
     assert unreached == []
     assert all(value.grad.isfinite().all() for value in model.parameters())
@@ -116,7 +116,7 @@ def test_kernels_agree():
     found = {}
     for attention in ("eager", "sdpa"):
         model = tiny_model(torch.float64, attention)
-        output = model(**molecule_batch(dtype=torch.float64), noise=noise_of(len(SMILES)))
+        output = model(**molecule_batch(dtype=torch.float64), latent_latent_noise=noise_of(len(SMILES)))
         output.loss.backward()
         found[attention] = (output.loss, output.mean, [value.grad for value in model.parameters()])
     torch.testing.assert_close(found["sdpa"], found["eager"], **EXACT)
@@ -129,7 +129,7 @@ def test_activation_checkpointing_changes_nothing():
     assert any(getattr(module, "gradient_checkpointing", False) for module in saving.encoder.modules())
     batch, noise = molecule_batch(dtype=torch.float64), noise_of(len(SMILES))
     for model in (plain, saving):
-        model(**batch, noise=noise).loss.backward()
+        model(**batch, latent_noise=noise).loss.backward()
     for (name, value), other in zip(plain.named_parameters(), saving.parameters(), strict=True):
         torch.testing.assert_close(other.grad, value.grad, **EXACT, msg=lambda text, n=name: f"{n}: {text}")
     # Samples are drawn from a cache, in training too.
