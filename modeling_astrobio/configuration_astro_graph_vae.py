@@ -27,13 +27,14 @@ ASTRO_GRAPH_VAE_PRESETS: dict[str, dict[str, Any]] = {
     },
     # The default run: minutes on two CPU cores.
     "nano": {
-        "hidden_size": 96,
-        "intermediate_size": 192,
-        "num_attention_heads": 6,
-        "num_encoder_layers": 4,
-        "num_decoder_layers": 3,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_attention_heads": 4,
+        "num_encoder_layers": 2,
+        "num_decoder_layers": 2,
         "num_latent_tokens": 4,
         "latent_size": 16,
+        "num_prior_components": 32,
         "max_nodes": 16,
     },
     # QM9 in half an hour of CPU.
@@ -45,6 +46,7 @@ ASTRO_GRAPH_VAE_PRESETS: dict[str, dict[str, Any]] = {
         "num_decoder_layers": 2,
         "num_latent_tokens": 4,
         "latent_size": 16,
+        "num_prior_components": 32,
         "max_nodes": 9,
     },
     # 1.20B parameters.
@@ -75,6 +77,8 @@ class AstroGraphVAEConfig(PreTrainedConfig):
         num_decoder_layers: Number of decoder layers.
         num_latent_tokens: Number of latent tokens of a graph.
         latent_size: Width of a latent token.
+        num_prior_components: Gaussians of the prior that latents are drawn from: the standard normal, until it is
+            fitted to the latents of a trained model. Each has `(num_latent_tokens * latent_size) ** 2` numbers.
         atom_types: `[atomic number, formal charge, radical electrons, total valence]` of each atom type; the valence
             counts the orders of all bonds, those to hydrogens included. Node type `i + 1` is `atom_types[i]`, node
             type 0 is padding; the two after the last are compound and reaction.
@@ -119,6 +123,7 @@ class AstroGraphVAEConfig(PreTrainedConfig):
     num_decoder_layers: int = 4
     num_latent_tokens: int = 4
     latent_size: int = 16
+    num_prior_components: int = 1
     atom_types: list | tuple = tuple(list(kind) for kind in DEFAULT_ATOM_TYPES)
     max_nodes: int = 40
     max_distance: int = 8
@@ -165,7 +170,7 @@ class AstroGraphVAEConfig(PreTrainedConfig):
         positive = (
             *("hidden_size", "intermediate_size", "num_attention_heads", "num_encoder_layers", "num_decoder_layers"),
             *("num_latent_tokens", "latent_size", "max_nodes", "max_distance", "num_random_walk_steps"),
-            "num_node_features",
+            *("num_prior_components", "num_node_features"),
         )
         for name in positive:
             if getattr(self, name) < 1:

@@ -3,6 +3,7 @@
 Shape suffixes: B batch, T tokens, K latent tokens, D width, L width of a latent token.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -28,6 +29,12 @@ class LatentPosterior(NamedTuple):
     def draw(self, noise: torch.Tensor) -> torch.Tensor:
         """Return mean + standard deviation * noise (Kingma and Welling 2014, arXiv:1312.6114)."""
         return self.mean + torch.exp(0.5 * self.log_variance) * noise
+
+    def log_density(self, noise: torch.Tensor) -> torch.Tensor:
+        """Return the logarithm of the density at `draw(noise)`, nats, shape (B,), at least in float32."""
+        wide = torch.promote_types(self.log_variance.dtype, torch.float32)
+        each = noise.to(wide).square() + self.log_variance.to(wide) + math.log(2 * math.pi)
+        return -0.5 * each.flatten(1).sum(1)
 
 
 class GraphLatents(nn.Module):

@@ -14,6 +14,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .configuration_astro_graph_vae import AstroGraphVAEConfig
 from .graph_encoder import GraphAttention, GraphEncoder, GraphEncoderLayer
 from .graph_latent import GraphLatents, LatentPosterior, free_bits_divergence, gaussian_divergence
+from .graph_latent_prior import LatentPrior
 from .molecule_decoder import MoleculeDecoder
 from .molecule_decoder_one_shot import OneShotMoleculeDecoder
 
@@ -73,6 +74,8 @@ class AstroGraphVAEPreTrainedModel(PreTrainedModel):
         if isinstance(module, GraphLatents):
             nn.init.normal_(module.queries, std=self.config.initializer_range)
             nn.init.normal_(module.open_places, std=self.config.initializer_range)
+        elif isinstance(module, LatentPrior):
+            module.reset()
 
     def save_pretrained(self, save_directory, **kwargs):
         """Save as `PreTrainedModel.save_pretrained` does, with the whole map of auto classes in the config."""
@@ -99,6 +102,7 @@ class AstroGraphVAEModel(AstroGraphVAEPreTrainedModel):
         self.latents = GraphLatents(config)
         decoder = MoleculeDecoder if config.decoder_type == "autoregressive" else OneShotMoleculeDecoder
         self.decoder = decoder(config) if with_decoder else None
+        self.latent_prior = LatentPrior(config) if with_decoder else None
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Embedding:
@@ -186,7 +190,7 @@ class AstroGraphVAEModel(AstroGraphVAEPreTrainedModel):
         """Draw molecules.
 
         Args:
-            num_samples: Number of molecules drawn from the standard normal, where no latents are given.
+            num_samples: Number of molecules whose latents are drawn from the prior, where none are given.
             latents: Latent tokens to decode, shape (B, K, L).
             generator: Of the random numbers.
             **decoding: `temperature`, `greedy`, `max_nodes`, as of the decoder's `sample`.
@@ -203,8 +207,7 @@ class AstroGraphVAEModel(AstroGraphVAEPreTrainedModel):
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1; got {num_samples}.")
         if latents is None:
-            place = {"device": self.device, "dtype": self.dtype}
-            latents = torch.randn(num_samples, *shape, generator=generator, **place)
+            latents = self.latent_prior.draw(num_samples, generator)
         elif tuple(latents.shape[1:]) != shape:
             raise ValueError(f"latents must have the shape (B, {shape[0]}, {shape[1]}); got {tuple(latents.shape)}.")
         return decoder.sample(self.latents.open(latents), generator=generator, **decoding)

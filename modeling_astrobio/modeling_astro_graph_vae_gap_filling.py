@@ -93,7 +93,7 @@ class AstroGraphVAEForReactionCompletion(AstroGraphVAEPreTrainedModel):
 
     # The loss is a mean over the batch: the Trainer must divide it by the number of batches accumulated.
     accepts_loss_kwargs = False
-    _keys_to_ignore_on_load_unexpected = [r"^(latents|decoder)\."]
+    _keys_to_ignore_on_load_unexpected = [r"^(latents|decoder|latent_prior)\."]
 
     def __init__(self, config: AstroGraphVAEConfig):
         super().__init__(config)

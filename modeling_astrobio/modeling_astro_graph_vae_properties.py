@@ -83,7 +83,7 @@ class AstroGraphVAEForPropertyPrediction(AstroGraphVAEPreTrainedModel):
 
     # The loss is a mean over the batch: the Trainer must divide it by the number of batches accumulated.
     accepts_loss_kwargs = False
-    _keys_to_ignore_on_load_unexpected = [r"^(model\.)?decoder\."]
+    _keys_to_ignore_on_load_unexpected = [r"^(model\.)?(decoder|latent_prior)\."]
 
     def __init__(self, config: AstroGraphVAEConfig):
         super().__init__(config)

@@ -24,6 +24,7 @@ from modeling_astrobio.training.graph_evaluation import evaluate_graph_model
 from modeling_astrobio.training.graph_metrics.generation_report import generation_report
 from modeling_astrobio.training.graph_metrics.molecule_set import MoleculeSet
 from modeling_astrobio.training.graph_model import build_graph_model, graph_config, graph_processor, start_name
+from modeling_astrobio.training.graph_prior import fit_latent_prior
 from modeling_astrobio.training.graph_recipe import GraphRecipe
 from modeling_astrobio.training.graph_report import draw_samples, generation_lines, write_graph_card
 from modeling_astrobio.training.graph_step import graph_step
@@ -116,6 +117,16 @@ class GraphVAETask(TrainingTask[GraphRecipe]):
     def describe(self) -> str:
         return start_name(self.recipe)
 
+    def finish(self, trainer: GraphTransformerTrainer) -> None:
+        """Fit the prior to the latents of training molecules."""
+        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+            self.prior: dict[str, Any] = {"not_fitted": "the model is sharded over processes"}
+            return
+        model = trainer.accelerator.unwrap_model(trainer.model).eval()
+        seed = self.recipe.training["seed"]
+        batch_size = self.recipe.evaluation.batch_size
+        self.prior = fit_latent_prior(model, self.processor, self.graphs["train"], batch_size=batch_size, seed=seed)
+
     def evaluate(self, trainer: GraphTransformerTrainer) -> dict[str, Any]:
         """Evaluate the trained model beside its baselines, on the test split or else validation."""
         data = self.recipe.data
@@ -130,13 +141,13 @@ class GraphVAETask(TrainingTask[GraphRecipe]):
         held_out: GraphRows | None = self.graphs.get("test", self.graphs.get("validation"))
         if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled or held_out is None:
             reason = "there is no held-out split" if held_out is None else "the model is sharded over processes"
-            return {"data": section, "evaluation": {"not_measured": reason}}
+            return {"data": section, "prior": self.prior, "evaluation": {"not_measured": reason}}
         model = trainer.accelerator.unwrap_model(trainer.model)
         most = max(self.recipe.evaluation.reference, self.recipe.evaluation.reconstructions)
         # In an order that has nothing to do with that of the source.
         records = [held_out[row] for row in range(min(most, len(held_out)))]
         found = evaluate_graph_model(model, self.processor, self.recipe, self.graphs["train"].smiles, records)
-        return {"data": section, "evaluation": found}
+        return {"data": section, "prior": self.prior, "evaluation": found}
 
     def report(self, trainer: GraphTransformerTrainer, run_dir: Path, result: dict[str, Any]) -> None:
         """Write card and pictures, and say where everything is."""

@@ -14,6 +14,10 @@ from modeling_astrobio import (
     AstroLLMConfig,
     AstroLLMForCausalLM,
 )
+from modeling_astrobio.training.graph_recipe import GraphRecipe
+from modeling_astrobio.training.graph_step import graph_step
+from modeling_astrobio.training.memory_trace import trace_step
+from modeling_astrobio.training.recipe import load_recipe
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,6 +49,18 @@ def test_preset_sizes_are_those_of_the_models():
             with torch.device("meta"):
                 model = model_class(config_class.from_preset(preset))
             assert sum(parameter.numel() for parameter in model.parameters()) == int(count.replace(",", "")), preset
+
+
+def test_flops_of_graph_presets_are_those_of_a_step():
+    rows = re.findall(r"^\| `(\w+)` \| [\d,]+ \| [^|]+ \| (\d+) \| (\S+) \|$", README, flags=re.MULTILINE)
+    assert [preset for preset, *_ in rows] == list(ASTRO_GRAPH_VAE_PRESETS)
+    for preset, atoms, flops in rows:
+        changes = [f"model.preset={preset}", f"data.batch_nodes={atoms}"]
+        recipe = load_recipe(GraphRecipe, "tiny", changes, ROOT / "recipes" / "graph_vae")
+        step = graph_step(recipe)
+        # One graph of as many atoms as the preset draws.
+        assert (step.items, AstroGraphVAEConfig.from_preset(preset).max_nodes) == (1, int(atoms))
+        assert f"{trace_step(step.make_model, step.make_batch, device='cpu').model_flops:.2e}" == flops, preset
 
 
 def test_ci_runs_the_test_command_of_the_readme():

@@ -63,6 +63,9 @@ class TrainingTask(ABC, Generic[AnyRecipe]):
     def describe(self) -> str:
         """Return what the model started from, without the folders it lay in."""
 
+    def finish(self, trainer: AstroTrainer) -> None:
+        """Fit what is fitted once, to the trained weights, before the model is saved; called by every process."""
+
     @abstractmethod
     def evaluate(self, trainer: AstroTrainer) -> dict[str, Any]:
         """Return the result's sections that only this kind of model has; called by the main process."""

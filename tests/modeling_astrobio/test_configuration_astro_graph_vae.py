@@ -23,9 +23,16 @@ def test_every_preset_builds_the_same_architecture(preset):
     tiny = AstroGraphVAEConfig.from_preset("tiny")
     config = AstroGraphVAEConfig.from_preset(preset)
     sizes = {"hidden_size", "intermediate_size", "num_attention_heads", "num_encoder_layers", "num_decoder_layers"}
-    sizes |= {"num_latent_tokens", "latent_size", "max_nodes", "num_edge_token_layers", "max_distance"}
+    sizes |= {
+        "num_latent_tokens",
+        "latent_size",
+        "num_prior_components",
+        "max_nodes",
+        "num_edge_token_layers",
+        "max_distance",
+    }
     changed = {name for name, value in config.to_dict().items() if tiny.to_dict()[name] != value}
-    assert changed <= sizes | {"free_bits", "num_random_walk_steps", "initializer_range"}
+    assert changed <= sizes | {"free_bits", "num_random_walk_steps", "num_prior_components", "initializer_range"}
     with torch.device("meta"):
         model = AutoModel.from_config(config)
     assert type(model) is AstroGraphVAEModel

@@ -23,6 +23,7 @@ MODEL_CLOSURE = {
     "graph_encodings.py",
     "graph_features.py",
     "graph_latent.py",
+    "graph_latent_prior.py",
     "modeling_astro_graph_vae.py",
     "molecule_decoder.py",
     "molecule_decoder_one_shot.py",
