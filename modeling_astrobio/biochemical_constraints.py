@@ -6,14 +6,11 @@ of it; in float32 a balance that is exactly 0 in whole numbers (`constraint_bala
 Shape suffixes: B graphs, N nodes, E edges, K conserved quantities, C compounds.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
-
 import torch
 from torch import nn
 
 from .constraint_flux import flux_report
+from .constraint_record import Constraint, needed
 from .graph_features import EDGE_TYPES, FORMULA_ELEMENTS, NODE_FEATURES
 
 
@@ -22,25 +19,6 @@ __all__ = ["CONSTRAINTS", "Constraint"]
 _CHARGE = NODE_FEATURES.index("signed_log_charge")
 _NUM_ELEMENTS = len(FORMULA_ELEMENTS)
 _SUBSTRATE = EDGE_TYPES.index("substrate")
-
-Compute = Callable[[nn.Module, Mapping[str, Any], Mapping[str, Any]], torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Constraint:
-    """A constraint.
-
-    Attributes:
-        description: What it demands, and the unit of its residual.
-        residual: Takes model, inputs and outputs; returns how far each item is from it, shape (B,), 0 or more.
-        loss: Takes the same; returns a scalar with a gradient, the mean of the batch. `None` if there is none.
-        tolerance: Residuals up to here are rounding.
-    """
-
-    description: str
-    residual: Compute
-    loss: Compute | None = None
-    tolerance: float = 0.0
 
 
 def _element_residual(model, inputs, outputs) -> torch.Tensor:
@@ -94,7 +72,7 @@ def _expected_imbalance(inputs, outputs, kinds: slice) -> torch.Tensor:
 
     The compound that is known of a reaction, the substrate or product of the first node, is part of it.
     """
-    expected_BC = _needed(outputs, "expected_stoichiometry", "AstroGraphVAEForReactionCompletion with compounds")
+    expected_BC = needed(outputs, "expected_stoichiometry", "AstroGraphVAEForReactionCompletion with compounds")
     amounts_CK = _amounts(inputs["compound_features"], kinds).to(expected_BC.dtype)
     gains_BK, turnover_BK = expected_BC @ amounts_CK, expected_BC.abs() @ amounts_CK.abs()
     compound_BE, reaction_BE = inputs["edge_index"].unbind(1)
@@ -139,19 +117,19 @@ def _connectedness_residual(model, inputs, outputs) -> torch.Tensor:
 
 
 def _violation_loss(model, inputs, outputs) -> torch.Tensor:
-    return _needed(outputs, "violation", "AstroGraphVAEModel with an autoregressive decoder").mean()
+    return needed(outputs, "violation", "AstroGraphVAEModel with an autoregressive decoder").mean()
 
 
 def _direction_residual(model, inputs, outputs) -> torch.Tensor:
     """Return the probability of directions that the bounds do not state, shape (B,); 0 where they state none."""
     labels = inputs["direction_labels"]
-    shares = _needed(outputs, "direction_logits", "AstroGraphVAEForReactionCompletion").softmax(-1)
+    shares = needed(outputs, "direction_logits", "AstroGraphVAEForReactionCompletion").softmax(-1)
     stated = shares.gather(1, labels.clamp(min=0)[:, None])[:, 0]
     return torch.where(labels >= 0, 1.0 - stated, torch.zeros_like(stated))
 
 
 def _direction_loss(model, inputs, outputs) -> torch.Tensor:
-    logits = _needed(outputs, "direction_logits", "AstroGraphVAEForReactionCompletion")
+    logits = needed(outputs, "direction_logits", "AstroGraphVAEForReactionCompletion")
     return nn.functional.cross_entropy(logits, inputs["direction_labels"], ignore_index=-100)
 
 
@@ -162,13 +140,6 @@ def _flux_residual(model, inputs, outputs) -> torch.Tensor:
         report = flux_report(network, added)
         shares.append(sum(not report.carries(name) for name in added) / max(len(added), 1))
     return torch.tensor(shares, dtype=torch.float64)
-
-
-def _needed(outputs: Mapping[str, Any], name: str, source: str) -> torch.Tensor:
-    value = outputs.get(name)
-    if value is None:
-        raise ValueError(f"outputs must hold {name}, as {source} gives it; it is missing. Switch the constraint off.")
-    return value
 
 
 CONSTRAINTS: dict[str, Constraint] = {
