@@ -26,8 +26,8 @@ GEOPOTENTIAL = ("z", "phi", "zg")
 
 _ON_LEVELS = frozenset(("ta", "ua", "va", "hus", "rho", *GEOPOTENTIAL))
 _AT_SURFACE = frozenset(("ps", "pr", "rst", "rlut", "rss", "rls", "hfss", "hfls", "h", "u", "v", *EVAPORATION))
-# Mean surface pressure over the planet's nominal one, and its inverse, beyond which the unit must be another.
-_MOST_PRESSURE_RATIO = 20.0
+# A mean over what it should be about, and its inverse, beyond which the unit must be another.
+_MOST_RATIO = 20.0
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,8 @@ def check_climate_state(state: State, system: ClimateSystem, names: Iterable[str
     system.planet.checked()
     batch = len(system.planet.gravity_m_s2)
     surface = (batch, *system.cell_weights.shape)
-    for name in sorted(state) if names is None else names:
+    checked = sorted(state) if names is None else list(names)
+    for name in checked:
         if name not in _ON_LEVELS | _AT_SURFACE or name not in state:
             continue
         field = state[name]
@@ -152,6 +153,26 @@ def check_climate_state(state: State, system: ClimateSystem, names: Iterable[str
                 "with the mask of the levels, and fill or drop other missing values."
             )
         _check_unit(name, field, system)
+    _check_evaporation(state, system, checked)
+
+
+def _check_evaporation(state: State, system: ClimateSystem, names: list[str]) -> None:
+    """Compare evaporation with the latent heat that it carries."""
+    evaporation = next((name for name in EVAPORATION if name in state and name in names), None)
+    if evaporation is None or "hfls" not in state or "hfls" not in names:
+        return
+    density = 1.0 if system.liquid_density_kg_m3 is None else system.liquid_density_kg_m3
+    latent = system.planet.latent_heat_j_kg.to(state["hfls"].device, torch.float64)
+    carried = state[evaporation].double().abs().mean((1, 2)) * density * latent
+    stated = state["hfls"].double().abs().mean((1, 2))
+    both = (carried > 0) & (stated > 0)
+    ratio = torch.where(both, carried / torch.where(both, stated, 1.0), 1.0)
+    worst = ratio[ratio.log().abs().argmax()].item()
+    if not 1 / _MOST_RATIO < worst < _MOST_RATIO:
+        raise ValueError(
+            f"{evaporation} must carry about the latent heat of hfls, W m-2; it carries {worst:g} times it. Give "
+            "evaporation and pr in kg m-2 s-1, or in m s-1 with liquid_density_kg_m3, and hfls in W m-2."
+        )
 
 
 def _check_unit(name: str, field: torch.Tensor, system: ClimateSystem) -> None:
@@ -159,7 +180,7 @@ def _check_unit(name: str, field: torch.Tensor, system: ClimateSystem) -> None:
     if name == "ps":
         ratios = field.double().mean((1, 2)) / system.planet.surface_pressure_pa.to(field.device, torch.float64)
         ratio = ratios[(ratios.log().abs() if least > 0 else ratios).argmax()].item()
-        if least <= 0 or not 1 / _MOST_PRESSURE_RATIO < ratio < _MOST_PRESSURE_RATIO:
+        if least <= 0 or not 1 / _MOST_RATIO < ratio < _MOST_RATIO:
             raise ValueError(
                 f"ps must be in Pa, above 0 and near the planet's surface_pressure_pa; got {least:g} to {most:g}, "
                 f"{ratio:g} times it. Multiply hPa by 100 and bar by 100000."

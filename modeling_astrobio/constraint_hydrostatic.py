@@ -243,9 +243,7 @@ def hydrostatic_offset(
         Shape (L, Y, X), float64, m2 s-2.
     """
     if levels.mask is not None:
-        raise ValueError(
-            "levels must have no mask for the mean deviation; got one. Drop the missing levels of axis L."
-        )
+        raise ValueError("levels must have no mask for the mean deviation; got one. Drop missing levels of axis L.")
     relations = hydrostatic_relations(hus, planet, levels, ps=ps, surface_geopotential=surface_geopotential)
     excess = relations.residual(ta.double(), phi.double())
     return excess.flip(1).cumsum(1).flip(1).mean(0)

@@ -13,7 +13,8 @@ import torch
 __all__ = ["SphereGrid", "area_mean", "pad_sphere", "sphere_grid"]
 
 _GAUSS_TOLERANCE_DEG = 1e-3
-_POLE_TOLERANCE_DEG = 1e-6
+# Axes kept in float32 miss the pole by some 1e-5 degrees.
+_POLE_TOLERANCE_DEG = 1e-3
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,12 @@ def sphere_grid(latitude_deg: torch.Tensor, longitude_deg: torch.Tensor) -> Sphe
     """
     latitude, longitude = _axis(latitude_deg, "latitude"), _axis(longitude_deg, "longitude")
     steps = latitude.diff()
-    if latitude.abs().max() > 90.0 or not ((steps > 0).all() or (steps < 0).all()):
+    if latitude.abs().max() > 90.0 + _POLE_TOLERANCE_DEG or not ((steps > 0).all() or (steps < 0).all()):
         raise ValueError(
             f"latitude_deg must rise or fall within -90 to 90 degrees; got {_span(latitude)}. Sort the latitude axis, "
             "and convert radians to degrees."
         )
+    latitude = latitude.clamp(-90.0, 90.0)
     columns = len(longitude)
     expected = longitude[0] + torch.arange(columns, dtype=torch.float64) * (360.0 / columns)
     # Axes are often kept in float32.

@@ -367,6 +367,11 @@ FAULTS = {
     "g/kg": (lambda s: {**s, "hus": s["hus"] * 1000}, r"hus must be in kg/kg.*Divide g/kg by 1000"),
     "NaN": (lambda s: {**s, "ta": with_nan(s["ta"])}, r"ta must be finite; it is nan.*Mask missing levels"),
     "NaN flux": (lambda s: {**s, "rst": with_nan(s["rst"])}, r"rst must be finite.*\(batch, latitude, longitude\)"),
+    "m s-1": (
+        lambda s: {**s, "evap": s["evap"] / 1000},
+        r"evap must carry about the latent heat.*liquid_density_kg_m3",
+    ),
+    "J m-2": (lambda s: {**s, "hfls": s["hfls"] * 86400}, r"evap must carry about .* of hfls, W m-2.*hfls in W m-2"),
     "swapped axes": (
         lambda s: {**s, "hus": s["hus"].transpose(-1, -2)},
         r"hus must have axes \(batch, level, latitude, longitude\) = \(2, 5, 7, 13\); got shape \(2, 5, 13, 7\)",

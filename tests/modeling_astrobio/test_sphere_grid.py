@@ -50,6 +50,9 @@ def test_rows_have_the_areas_between_their_bounds():
     torch.testing.assert_close(grid.row_weights, areas.double(), rtol=1e-6, atol=0)
     cap = (1 - math.cos(math.radians(15.0))) / 2
     assert grid.row_weights[0].item() == pytest.approx(cap, rel=1e-13)
+    # As float32 sums up steps of 0.7 degrees.
+    rounded = sphere_grid(torch.tensor([-90.00001, -45.0, 0.0, 45.0, 89.99998]), longitudes(4))
+    assert (rounded.has_first_pole, rounded.has_last_pole) == (True, True)
     # One row on one pole only.
     half = sphere_grid(torch.tensor([-90.0, -30.0, 30.0]), longitudes(4))
     assert (half.has_first_pole, half.has_last_pole) == (True, False)
