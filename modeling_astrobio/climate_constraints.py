@@ -97,7 +97,8 @@ def apply_climate_constraints(
         switched_on: Names of constraints, see `CLIMATE_CONSTRAINTS`.
         training: Clamps water smoothly, and leaves rounding as it falls: totals then hold to rounding, about 1e-8.
             Gradients flow through everything but rounding.
-        validate: Whether to check shapes, missing values and units first.
+        validate: Whether to check shapes, missing values and units first; of data rather than of each prediction of
+            an untrained model, which may be out of any range.
 
     Raises:
         ValueError: If a constraint is unknown, or a variable is missing or does not fit.

@@ -28,6 +28,8 @@ _ON_LEVELS = frozenset(("ta", "ua", "va", "hus", "rho", *GEOPOTENTIAL))
 _AT_SURFACE = frozenset(("ps", "pr", "rst", "rlut", "rss", "rls", "hfss", "hfls", "h", "u", "v", *EVAPORATION))
 # A mean over what it should be about, and its inverse, beyond which the unit must be another.
 _MOST_RATIO = 20.0
+# Likewise of the height of the whole column over that of its mean temperature.
+_MOST_HEIGHT_RATIO = 4.0
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,7 @@ def check_climate_state(state: State, system: ClimateSystem, names: Iterable[str
             )
         _check_unit(name, field, system)
     _check_evaporation(state, system, checked)
+    _check_geopotential(state, system, checked)
 
 
 def _check_evaporation(state: State, system: ClimateSystem, names: list[str]) -> None:
@@ -172,6 +175,31 @@ def _check_evaporation(state: State, system: ClimateSystem, names: list[str]) ->
         raise ValueError(
             f"{evaporation} must carry about the latent heat of hfls, W m-2; it carries {worst:g} times it. Give "
             "evaporation and pr in kg m-2 s-1, or in m s-1 with liquid_density_kg_m3, and hfls in W m-2."
+        )
+
+
+def _check_geopotential(state: State, system: ClimateSystem, names: list[str]) -> None:
+    """Compare the height of the column with its mean temperature, where no level is missing in some cells alone."""
+    name = next((name for name in GEOPOTENTIAL if name in state and name in names), None)
+    if name is None or "ta" not in state or "ta" not in names:
+        return
+    levels = system.needed_levels()
+    keep = torch.ones(len(levels.mid), dtype=torch.bool) if levels.mask is None else levels.mask.cpu().flatten()
+    places = keep.nonzero().flatten()
+    if len(keep) != len(levels.mid) or len(places) < 2:
+        return
+    field, first, last = state[name], int(places[0]), int(places[-1])
+    unit = system.planet.gravity_m_s2 if name == "zg" else torch.ones(())
+    height = unit.to(field.device) * (field[:, first].double() - field[:, last].double()).mean((1, 2))
+    mean = state["ta"][:, places.to(field.device)].double().mean((1, 2, 3))
+    depth = (levels.mid[last] / levels.mid[first]).log().item()
+    ratio = height / (system.planet.gas_constant_dry_j_kg_k.to(field.device) * mean * depth)
+    wrong = (ratio < 1 / _MOST_HEIGHT_RATIO) | (ratio > _MOST_HEIGHT_RATIO)
+    if bool(wrong.any()):
+        raise ValueError(
+            f"{name} must rise from the ground to the top by about Rd * mean ta * ln(p); it rises "
+            f"{ratio[wrong][0].item():g} times that. zg is in m, z and phi are in m2 s-2; if it falls, flip the level "
+            "axis of the variables, which must go from the top to the ground as the levels do."
         )
 
 

@@ -372,6 +372,18 @@ FAULTS = {
         r"evap must carry about the latent heat.*liquid_density_kg_m3",
     ),
     "J m-2": (lambda s: {**s, "hfls": s["hfls"] * 86400}, r"evap must carry about .* of hfls, W m-2.*hfls in W m-2"),
+    "geopotential as height": (
+        lambda s: {**s, "zg": s["zg"] * 9.8},
+        r"zg must rise .*zg is in m, z and phi are in m2 s-2",
+    ),
+    "height as geopotential": (
+        lambda s: {**without(s, "zg"), "phi": s["zg"]},
+        r"phi must rise from the ground to the top.*z and phi are in m2 s-2",
+    ),
+    "upside down": (
+        lambda s: {**s, **{name: s[name].flip(1) for name in ("ta", "ua", "va", "hus", "zg")}},
+        r"zg must rise .*if it falls, flip the level axis",
+    ),
     "swapped axes": (
         lambda s: {**s, "hus": s["hus"].transpose(-1, -2)},
         r"hus must have axes \(batch, level, latitude, longitude\) = \(2, 5, 7, 13\); got shape \(2, 5, 13, 7\)",
@@ -379,7 +391,7 @@ FAULTS = {
     "levels last": (lambda s: {**s, "ta": s["ta"].movedim(1, -1)}, r"ta must have axes .*Transpose it"),
     "no rain": (lambda s: without(s, "pr"), r"state must hold pr; got.*switch the constraint off"),
     "no evaporation": (lambda s: without(s, "evap"), r"state must hold one of evap, evspsbl; got none"),
-    "twice": (lambda s: {**s, "z": s["zg"]}, r"state must hold one of z, phi, zg; got z, zg"),
+    "twice": (lambda s: {**s, "z": 10.0 * s["zg"]}, r"state must hold one of z, phi, zg; got z, zg"),
     "no flux": (lambda s: without(s, "rls"), r"state must hold rls"),
     "no wind": (lambda s: without(s, "va"), r"state must hold va"),
 }
