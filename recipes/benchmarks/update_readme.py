@@ -2,7 +2,7 @@
 
     python recipes/benchmarks/update_readme.py
 
-`llm_nano.json` is the result.json of the default run, copied there.
+`llm_nano.json` and `graph_vae_nano.json` are the result.json of the default runs, copied there.
 """
 
 import json
@@ -10,7 +10,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from readme_graph_vae import few_shot_lines, gap_filling_lines, gps_lines, property_lines
+from readme_graph_vae import (
+    few_shot_lines,
+    gap_filling_lines,
+    generation_lines,
+    gps_lines,
+    graph_nano_lines,
+    property_lines,
+)
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +45,10 @@ def results_section() -> str:
             *strategy_lines(read("measure_strategies_planned")),
             "",
             *monitoring_lines(read("monitoring_cost")),
+            "",
+            *graph_nano_lines(read("graph_vae_nano")),
+            "",
+            *generation_lines(read("qm9_generation")),
             "",
             *gps_lines(read("compare_with_gps_cpu")),
             "",
