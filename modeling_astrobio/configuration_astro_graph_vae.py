@@ -101,7 +101,7 @@ class AstroGraphVAEConfig(PreTrainedConfig):
         free_bits: Divergence of a latent token below which it is not pressed further, in nats.
         kl_weight: Factor of the divergence in the loss; a trainer changes it while it warms up.
         label_means: Of each property of `id2label`, the mean of its labels, in their unit; `None` counts as 0.
-        label_stds: Of each, their standard deviation; `None` counts as 1.
+        label_scales: Of each, their standard deviation; `None` counts as 1.
 
     Raises:
         huggingface_hub.errors.StrictDataclassError: If a field has the wrong type or a size does not fit the others;
@@ -141,7 +141,7 @@ class AstroGraphVAEConfig(PreTrainedConfig):
     free_bits: int | float = interval(min=0.0)(default=0.1)
     kl_weight: int | float = interval(min=0.0)(default=1.0)
     label_means: list | tuple | None = None
-    label_stds: list | tuple | None = None
+    label_scales: list | tuple | None = None
 
     def __post_init__(self, **kwargs):
         self.atom_types = [list(kind) for kind in self.atom_types]

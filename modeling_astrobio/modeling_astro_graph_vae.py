@@ -35,7 +35,7 @@ class AstroGraphVAEOutput(ModelOutput):
         mean: Of the latent tokens, shape (B, K, L).
         log_variance: Of the latent tokens, shape (B, K, L).
         last_hidden_state: States of the tokens of graph, motifs, nodes and edges, shape (B, T, D).
-        token_mask: Where a token is real, bool, shape (B, T).
+        token_mask: 1 where a token is real, 0 where it is padding, int64, shape (B, T).
         hidden_states: States after each encoder layer, where asked for.
         attentions: Attention of each encoder layer, where asked for.
     """
@@ -176,7 +176,7 @@ class AstroGraphVAEModel(AstroGraphVAEPreTrainedModel):
             mean=posterior.mean,
             log_variance=posterior.log_variance,
             last_hidden_state=encoding.token_states,
-            token_mask=encoding.token_mask,
+            token_mask=encoding.token_mask.long(),
         )
 
     @torch.no_grad()

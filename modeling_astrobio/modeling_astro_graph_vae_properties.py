@@ -1,6 +1,6 @@
 """AstroGraphVAE that predicts properties of graphs, each as a Gaussian.
 
-The config names the properties (`id2label`) and carries the scale of their labels (`label_means`, `label_stds`), so
+The config names the properties (`id2label`) and carries the scale of their labels (`label_means`, `label_scales`), so
 that saved weights answer in the label's units.
 
 Shape suffixes: B graphs, N nodes, E edges, M motifs, T tokens, K latent tokens, D width, P properties.
@@ -74,7 +74,7 @@ class AstroGraphVAEForPropertyPrediction(AstroGraphVAEPreTrainedModel):
     """Encoder, pooled tokens and a head with mean and variance of `config.num_labels` properties.
 
     Args:
-        config: Its shape. `label_means` and `label_stds` hold a number for each of `id2label`, in the label's units;
+        config: Its shape. `label_means` and `label_scales` hold a number for each of `id2label`, in the label's units;
             without them the scale is 0 and 1.
 
     Raises:
@@ -89,7 +89,7 @@ class AstroGraphVAEForPropertyPrediction(AstroGraphVAEPreTrainedModel):
         super().__init__(config)
         self.property_names = list((config.id2label or {}).values())
         self.label_means = _label_scale("label_means", config.label_means, len(self.property_names), 0.0)
-        self.label_stds = _label_scale("label_stds", config.label_stds, len(self.property_names), 1.0)
+        self.label_scales = _label_scale("label_scales", config.label_scales, len(self.property_names), 1.0)
         self.model = AstroGraphVAEModel(config, with_decoder=False)
         self.head = PropertyHead(config, len(self.property_names))
         self._freeze_unread()
@@ -161,7 +161,7 @@ class AstroGraphVAEForPropertyPrediction(AstroGraphVAEPreTrainedModel):
             motif_nodes=motif_nodes,
         )
         mean, variance = self.head(readout)
-        means, stds = mean.new_tensor(self.label_means), mean.new_tensor(self.label_stds)
+        means, stds = mean.new_tensor(self.label_means), mean.new_tensor(self.label_scales)
         loss = None
         if labels is not None:
             self._check_labels(labels, len(node_types))
@@ -196,6 +196,6 @@ def _label_scale(name: str, values: Sequence[float] | None, count: int, default:
             f"{name} must have {count} finite entries, one for each of id2label; got {scale}. Take those of the "
             "training labels."
         )
-    if name == "label_stds" and min(scale) <= 0:
-        raise ValueError(f"label_stds must be above 0; got {scale}. Leave out a property that never varies.")
+    if name == "label_scales" and min(scale) <= 0:
+        raise ValueError(f"label_scales must be above 0; got {scale}. Leave out a property that never varies.")
     return scale

@@ -41,5 +41,5 @@ def with_properties(config: AstroGraphVAEConfig, names: Sequence[str], labels: A
     named = copy.deepcopy(config)
     named.id2label = dict(enumerate(names))
     named.label2id = {name: place for place, name in enumerate(names)}
-    named.label_means, named.label_stds = means, deviations
+    named.label_means, named.label_scales = means, deviations
     return named

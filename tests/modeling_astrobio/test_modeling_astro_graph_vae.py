@@ -251,7 +251,7 @@ def test_hidden_states_and_attentions_are_returned_where_asked_for():
     assert output.attentions[0].shape == (len(SMILES), 3, tokens, tokens)
     for weights in output.attentions:
         # Each real token's attention is shared among real tokens.
-        real = output.token_mask[:, : weights.shape[-1]]
+        real = output.token_mask[:, : weights.shape[-1]].bool()
         rows = weights.transpose(1, 2)[real]
         torch.testing.assert_close(rows.sum(-1), torch.ones(rows.shape[:-1]))
         assert not weights.permute(0, 3, 1, 2)[~real].transpose(-1, -2)[..., 0, :].any()

@@ -63,10 +63,10 @@ def test_the_config_has_names_and_scale_of_known_labels():
     assert named.id2label == {0: "a", 1: "b"}
     assert named.label2id == {"a": 0, "b": 1}
     assert named.num_labels == 2
-    assert (named.label_means, named.label_stds) == ([2.0, 7.0], [1.0, 2.0])
+    assert (named.label_means, named.label_scales) == ([2.0, 7.0], [1.0, 2.0])
     assert getattr(TINY, "label_means", None) is None
     again = AstroGraphVAEConfig.from_dict(named.to_dict())
-    assert (again.label_means, again.label_stds) == ([2.0, 7.0], [1.0, 2.0])
+    assert (again.label_means, again.label_scales) == ([2.0, 7.0], [1.0, 2.0])
 
 
 @pytest.mark.parametrize(
