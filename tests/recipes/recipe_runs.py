@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -50,20 +51,44 @@ def small_arguments(folder: Path) -> list[str]:
     ]
 
 
-def interrupt_at(monkeypatch, step: int, number: signal.Signals = signal.SIGINT) -> None:
-    """Send a signal to this process while the next run computes a step."""
+def interrupt_at(
+    monkeypatch,
+    step: int,
+    number: signal.Signals = signal.SIGINT,
+    script: ModuleType = train_llm,
+    trainer: str = "AstroTrainer",
+) -> None:
+    """Send a signal to this process while the next run of a script, with a trainer of it, computes a step."""
 
     class SignalCallback(TrainerCallback):
         def on_step_begin(self, args, state, control, **kwargs):
             if state.global_step == step - 1:
                 os.kill(os.getpid(), number)
 
-    class SignalledTrainer(train_llm.AstroTrainer):
+    class SignalledTrainer(getattr(script, trainer)):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
             self.add_callback(SignalCallback())
 
-    monkeypatch.setattr(train_llm, "AstroTrainer", SignalledTrainer)
+    monkeypatch.setattr(script, trainer, SignalledTrainer)
+
+
+def kill_after(lines: int, script: Path, arguments: list[str], run_dir: Path) -> int:
+    """Run a script in a process of its own, kill it when its metrics have so many lines; returns its exit status."""
+    process = subprocess.Popen(
+        [sys.executable, str(script), *arguments],
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    metrics = run_dir / "metrics.jsonl"
+    try:
+        while process.poll() is None and not (metrics.is_file() and metrics.read_bytes().count(b"\n") >= lines):
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    return process.returncode
 
 
 def start(*arguments: str, launcher: tuple[str, ...] = (sys.executable,), **kwargs) -> subprocess.Popen:

@@ -1,17 +1,14 @@
 """recipes/train_graph_vae.py from data to card, resumed, and what it says to each mistake."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from recipe_runs import ENVIRONMENT, ROOT, load_script, read_run
-from transformers import AutoModel, AutoProcessor, TrainerCallback
+from recipe_runs import ROOT, interrupt_at, kill_after, load_script, read_run
+from transformers import AutoModel, AutoProcessor
 
 from modeling_astrobio import AstroGraphVAEModel
 from modeling_astrobio.training.checkpoints import verify_checkpoint
@@ -162,19 +159,9 @@ def test_constraints_are_terms_of_the_loss(folder, arguments):
 
 @pytest.mark.parametrize("step", [2, 5, 9])
 def test_interrupted_and_resumed_run_is_the_uninterrupted_one(run, arguments, step, tmp_path, monkeypatch):
-    class Interrupt(TrainerCallback):
-        def on_step_begin(self, args, state, control, **kwargs):
-            if state.global_step == step - 1:
-                os.kill(os.getpid(), signal.SIGINT)
-
-    class Interrupted(train_graph_vae.GraphTransformerTrainer):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            self.add_callback(Interrupt())
-
     out = [*arguments, f"output_dir={tmp_path / 'run'}"]
     with monkeypatch.context() as patch:
-        patch.setattr(train_graph_vae, "GraphTransformerTrainer", Interrupted)
+        interrupt_at(patch, step, script=train_graph_vae, trainer="GraphTransformerTrainer")
         assert train_graph_vae.main(out) == 130
     assert train_graph_vae.main([*out, "--resume", "auto"]) == 0
     read_run(tmp_path / "run").assert_same(read_run(run), without_evaluation=(step,))
@@ -182,19 +169,7 @@ def test_interrupted_and_resumed_run_is_the_uninterrupted_one(run, arguments, st
 
 def test_killed_run_goes_on(run, arguments, tmp_path):
     out = [*arguments, f"output_dir={tmp_path / 'run'}"]
-    process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), *out],
-        env=ENVIRONMENT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    try:
-        while process.poll() is None and not (metrics.is_file() and metrics.read_bytes().count(b"\n") >= 5):
-            pass
-    finally:
-        process.kill()
-        process.wait()
+    assert kill_after(5, SCRIPT, out, tmp_path / "run") == -signal.SIGKILL
     assert train_graph_vae.main([*out, "--resume", "auto"]) == 0
     whole, resumed = read_run(run), read_run(tmp_path / "run")
     assert whole.log == resumed.log

@@ -1,21 +1,19 @@
 """recipes/train_metabolic.py from models to card, resumed, and what it says to each mistake."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from recipe_runs import ENVIRONMENT, ROOT, load_script, read_run
+from recipe_runs import ENVIRONMENT, ROOT, interrupt_at, kill_after, load_script, read_run
 from remote_reader import read_elsewhere
 from safetensors.torch import save_file
-from transformers import AutoModelForMultipleChoice, TrainerCallback
+from transformers import AutoModelForMultipleChoice
 
 
 pytest.importorskip("cobra", reason="cobra reads the models: pip install 'modeling_astrobio[chem]'")
@@ -155,19 +153,9 @@ def test_a_step_of_the_trainer_is_the_shared_one(arguments, tmp_path):
 def test_interrupted_and_resumed_run_is_the_uninterrupted_one(run, arguments, tmp_path, monkeypatch):
     step = 6
 
-    class Interrupt(TrainerCallback):
-        def on_step_begin(self, args, state, control, **kwargs):
-            if state.global_step == step - 1:
-                os.kill(os.getpid(), signal.SIGINT)
-
-    class Interrupted(train_metabolic.CompletionTrainer):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            self.add_callback(Interrupt())
-
     out = [*arguments, f"output_dir={tmp_path / 'run'}"]
     with monkeypatch.context() as patch:
-        patch.setattr(train_metabolic, "CompletionTrainer", Interrupted)
+        interrupt_at(patch, step, script=train_metabolic, trainer="CompletionTrainer")
         assert train_metabolic.main(out) == 130
     assert train_metabolic.main([*out, "--resume", "auto"]) == 0
     read_run(tmp_path / "run").assert_same(read_run(run), without_evaluation=(step,))
@@ -175,17 +163,7 @@ def test_interrupted_and_resumed_run_is_the_uninterrupted_one(run, arguments, tm
 
 def test_killed_run_goes_on(run, arguments, tmp_path):
     out = [*arguments, f"output_dir={tmp_path / 'run'}"]
-    process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), *out], env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    try:
-        while process.poll() is None and not (metrics.is_file() and metrics.read_bytes().count(b"\n") >= 5):
-            time.sleep(0.01)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == -signal.SIGKILL
+    assert kill_after(5, SCRIPT, out, tmp_path / "run") == -signal.SIGKILL
     assert train_metabolic.main([*out, "--resume", "auto"]) == 0
     whole, resumed = read_run(run), read_run(tmp_path / "run")
     assert whole.log == resumed.log
