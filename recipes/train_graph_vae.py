@@ -24,7 +24,7 @@ from modeling_astrobio.training.graph_evaluation import evaluate_graph_model
 from modeling_astrobio.training.graph_metrics.generation_report import generation_report
 from modeling_astrobio.training.graph_metrics.molecule_set import MoleculeSet
 from modeling_astrobio.training.graph_model import build_graph_model, graph_config, graph_processor, start_name
-from modeling_astrobio.training.graph_prior import fit_latent_prior
+from modeling_astrobio.training.graph_prior import fit_latent_prior, load_mixture
 from modeling_astrobio.training.graph_recipe import GraphRecipe
 from modeling_astrobio.training.graph_report import draw_samples, generation_lines, write_graph_card
 from modeling_astrobio.training.graph_step import graph_step
@@ -59,6 +59,7 @@ class GraphVAETask(TrainingTask[GraphRecipe]):
 
     def prepare(self, run_dir: Path) -> None:
         """Read the molecules of every split as graphs."""
+        load_mixture()
         self.config = graph_config(self.recipe)
         self.processor = graph_processor(self.config)
         self.constraints = constraint_loss_terms(self.recipe.objective.constraints)
@@ -119,7 +120,7 @@ class GraphVAETask(TrainingTask[GraphRecipe]):
 
     def finish(self, trainer: GraphTransformerTrainer) -> None:
         """Fit the prior to the latents of training molecules."""
-        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        if trainer.is_sharded:
             self.prior: dict[str, Any] = {"not_fitted": "the model is sharded over processes"}
             return
         model = trainer.accelerator.unwrap_model(trainer.model).eval()
@@ -139,7 +140,7 @@ class GraphVAETask(TrainingTask[GraphRecipe]):
             "coverage": self.coverage,
         }
         held_out: GraphRows | None = self.graphs.get("test", self.graphs.get("validation"))
-        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled or held_out is None:
+        if trainer.is_sharded or held_out is None:
             reason = "there is no held-out split" if held_out is None else "the model is sharded over processes"
             return {"data": section, "prior": self.prior, "evaluation": {"not_measured": reason}}
         model = trainer.accelerator.unwrap_model(trainer.model)

@@ -104,7 +104,7 @@ class LLMTask(TrainingTask[LLMRecipe]):
 
     def evaluate(self, trainer: AstroTrainer) -> dict[str, Any]:
         """Evaluate the trained model beside its start and the baselines, on the test split or else validation."""
-        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        if trainer.is_sharded:
             missing = {"rows": 0, "models": {}, "not_measured": "the model is sharded over processes"}
             return {"data": data_section(self.recipe, self.splits), "evaluation": missing, "samples": []}
         trained = trainer.accelerator.unwrap_model(trainer.model)

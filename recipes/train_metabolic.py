@@ -121,7 +121,7 @@ class MetabolicTask(TrainingTask[MetabolicRecipe]):
             "held_out": [each.species for each in self.held_out],
             "files_left_out": self.left_out,
         }
-        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        if trainer.is_sharded:
             return {"data": section, "evaluation": {"not_measured": "the model is sharded over processes"}}
         model = trainer.accelerator.unwrap_model(trainer.model).eval()
         found = {}

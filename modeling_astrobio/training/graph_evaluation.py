@@ -73,17 +73,18 @@ def held_out_figures(
         batch_size: Molecules at one time.
         seed: Of the noise of the latents.
     """
+    prior = model.latent_prior
+    assert prior is not None
     generator = torch.Generator().manual_seed(seed)
     totals, means = [], []
     decoded: list[str | None] = []
     known: list[str | None] = []
     for start in range(0, len(records), batch_size):
         batch = processor.pad(records[start : start + batch_size]).to(model.device)
-        shape = (len(batch["node_types"]), model.config.num_latent_tokens, model.config.latent_size)
-        noise = torch.randn(shape, generator=generator).to(model.device, model.dtype)
+        noise = torch.randn(len(batch["node_types"]), *prior.shape, generator=generator).to(model.device, model.dtype)
         output = model(**batch, latent_noise=noise)
         posterior = LatentPosterior(output.mean, output.log_variance)
-        divergence = posterior.log_density(noise) - model.latent_prior.log_density(posterior.draw(noise))
+        divergence = posterior.log_density(noise) - prior.log_density(posterior.draw(noise))
         totals.append(torch.stack((-output.log_likelihood, divergence, output.divergence.sum(1))).cpu())
         means.append(output.mean.flatten(1).float().cpu())
         decoded += processor.batch_decode(**model.reconstruct(**batch))

@@ -14,12 +14,30 @@ from modeling_astrobio.graph_record import GraphRecord
 from .errors import HardwareError
 
 
-__all__ = ["fit_latent_prior"]
+__all__ = ["fit_latent_prior", "load_mixture"]
 
 _MOST_GRAPHS = 50_000
 _ITERATIONS = 25
 # Added to variances, so that a component of few latents has one in every direction.
 _LEAST_VARIANCE = 1e-3
+
+
+def load_mixture() -> tuple[type, type[Warning]]:
+    """Return scikit-learn's mixture of Gaussians, and what it warns with where iterations were too few.
+
+    A run calls it before it trains, so that what is missing shows then and not at its end.
+
+    Raises:
+        HardwareError: If scikit-learn is not installed.
+    """
+    try:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.mixture import GaussianMixture
+    except ImportError as error:
+        raise HardwareError(
+            "fitting the prior needs scikit-learn, which is not installed: pip install -c constraints.txt -e '.[chem]'"
+        ) from error
+    return GaussianMixture, ConvergenceWarning
 
 
 @torch.no_grad()
@@ -47,15 +65,10 @@ def fit_latent_prior(
     Raises:
         HardwareError: If scikit-learn is not installed.
     """
-    try:
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.mixture import GaussianMixture
-    except ImportError as error:
-        raise HardwareError(
-            "fitting the prior needs scikit-learn, which is not installed: pip install -c constraints.txt -e '.[chem]'"
-        ) from error
+    mixture_class, unfinished = load_mixture()
     started = time.monotonic()
     prior = model.latent_prior
+    assert prior is not None
     chosen = np.random.default_rng(seed).permutation(len(records))[:_MOST_GRAPHS]
     components = min(len(prior.means), len(chosen) // prior.means.shape[1])
     if components:
@@ -67,10 +80,10 @@ def fit_latent_prior(
             part = slice(start, start + batch_size)
             posterior = model.encode(**processor.pad(ordered[part]).to(model.device))
             latents.append(posterior.draw(noise[part].to(posterior.mean)).flatten(1).double().cpu())
-        mixture = GaussianMixture(components, max_iter=_ITERATIONS, reg_covar=_LEAST_VARIANCE, random_state=seed)
+        mixture = mixture_class(components, max_iter=_ITERATIONS, reg_covar=_LEAST_VARIANCE, random_state=seed)
         with warnings.catch_warnings():
             # More iterations change the samples little.
-            warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.simplefilter("ignore", unfinished)
             mixture.fit(torch.cat(latents).numpy())
         prior.set(*(torch.from_numpy(part) for part in (mixture.weights_, mixture.means_, mixture.covariances_)))
     return {"molecules": len(chosen), "components": components, "seconds": time.monotonic() - started}

@@ -161,8 +161,9 @@ def train(task: TrainingTask, resume: str | None, command: str) -> int:
             training = describe_training(trainer, resumed=checkpoint is not None, seconds=time.monotonic() - started)
             status = "stopped" if trainer.interrupt.signal_number is not None else "finished"
             if status == "finished":
-                with trainer.averaged_weights():
-                    task.finish(trainer)
+                if state.is_main_process:
+                    with trainer.averaged_weights():
+                        task.finish(trainer)
                 trainer.save_whole_model(run_dir / "model")
                 if state.is_main_process:
                     _evaluate_and_report(task, trainer, run_dir, command, model, training, plan, rollbacks)

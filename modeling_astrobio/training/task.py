@@ -64,7 +64,7 @@ class TrainingTask(ABC, Generic[AnyRecipe]):
         """Return what the model started from, without the folders it lay in."""
 
     def finish(self, trainer: AstroTrainer) -> None:
-        """Fit what is fitted once, to the trained weights, before the model is saved; called by every process."""
+        """Fit what is fitted once, to the trained weights, before the model is saved; called by the main process."""
 
     @abstractmethod
     def evaluate(self, trainer: AstroTrainer) -> dict[str, Any]:

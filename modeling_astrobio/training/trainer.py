@@ -281,6 +281,11 @@ class AstroTrainer(Trainer):
         with torch.random.fork_rng(devices=[]), self.averaged_weights():
             return super().evaluate(*args, **kwargs)
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process holds a part of the model, so that none can use it alone."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
+
     def averaged_weights(self) -> AbstractContextManager[None]:
         """Have the average of the weights in the model, where one is kept."""
         return nullcontext() if self.average is None else self.average.in_place()
