@@ -72,11 +72,10 @@ class LatentPrior(nn.Module):
     def draw(self, num_samples: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """Return latents of so many graphs, shape (B, K, L)."""
         means = self.means
-        place = {"device": means.device, "generator": generator}
         chances = self.log_weights.float().exp()
         component = torch.multinomial(chances, num_samples, replacement=True, generator=generator)
-        noise = torch.randn(num_samples, means.shape[1], dtype=means.dtype, **place)
         latents = means[component]
+        noise = torch.randn(latents.shape, dtype=means.dtype, device=means.device, generator=generator)
         # One component after another, so that no factor is copied for each graph.
         for each in component.unique().tolist():
             rows = component == each

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
-
 from .graph_metrics.molecule_grid import draw_molecule_grid
+from .model_card import write_card
 
 
 __all__ = ["draw_samples", "generation_lines", "write_graph_card"]
@@ -30,17 +29,6 @@ def generation_lines(generation: dict[str, dict[str, float]]) -> list[str]:
 
 
 def write_graph_card(result: dict[str, Any], template: Path, path: Path) -> None:
-    """Fill a card template with a result; every number in the card comes from it."""
-    card = ModelCard.from_template(
-        ModelCardData(
-            license="apache-2.0",
-            library_name="transformers",
-            pipeline_tag="graph-ml",
-            tags=["astrobiology", "chemistry", "molecules", "modeling_astrobio"],
-            datasets=[result["data"]["name"]] if result["data"]["hub"] else None,
-        ),
-        template_path=str(template),
-        result=result,
-        columns=_COLUMNS,
-    )
-    path.write_text(str(card), encoding="utf-8")
+    """Write the card of a graph VAE, see `write_card`."""
+    tags = ("chemistry", "molecules")
+    write_card(result, template, path, pipeline_tag="graph-ml", tags=tags, columns=_COLUMNS)

@@ -11,7 +11,7 @@ from modeling_astrobio.graph_record import GraphRecord, collate_graphs
 
 from .graph_model import graph_config, random_graph_model, start_name
 from .graph_recipe import GraphRecipe
-from .training_step import TrainingStep, mixed_precision
+from .training_step import TrainingStep
 
 
 __all__ = ["graph_step"]
@@ -26,22 +26,15 @@ def graph_step(recipe: GraphRecipe) -> TrainingStep:
     """
     config = graph_config(recipe)
     graphs = max(1, recipe.data.batch_nodes // config.max_nodes)
-    return TrainingStep(
+    return TrainingStep.of(
+        recipe,
         name=start_name(recipe),
         identity=repr((recipe.model, graphs)),
         make_model=functools.partial(random_graph_model, recipe, config),
         make_batch=functools.partial(_batch, config, graphs),
-        strategy=recipe.strategy,
-        dtype=recipe.model.dtype,
-        mixed_precision=mixed_precision(recipe),
-        accumulation_steps=recipe.training.get("gradient_accumulation_steps", 1),
-        max_grad_norm=recipe.training["max_grad_norm"],
         micro_batch=graphs,
         items=graphs,
         item="graph",
-        attn_implementation=recipe.model.attn_implementation,
-        checkpoints_kept=recipe.training["save_total_limit"] or 1,
-        is_averaged=recipe.ema_decay > 0,
     )
 
 

@@ -17,8 +17,10 @@ __all__ = ["GraphTransformerTrainer", "SampleReport", "kl_weight_at"]
 SampleReport = Callable[[Sequence[str | None], Path | None], Mapping[str, float]]
 
 
-def kl_weight_at(step: int, kl_weight: float, warmup_steps: int) -> float:
+def kl_weight_at(step: float, kl_weight: float, warmup_steps: float) -> float:
     """Return the factor of the divergence at a step, counted from 0: it rises with the square of the step.
+
+    Where training is given time, both are shares of the time.
 
     Pressed early, latents that say nothing yet never learn to.
     """

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-from huggingface_hub import ModelCard, ModelCardData
 from matplotlib.figure import Figure
+
+from .model_card import write_card
 
 
 __all__ = ["plot_losses", "write_model_card"]
@@ -44,17 +45,6 @@ def plot_losses(log_history: list[dict[str, Any]], path: Path, label: str = "los
 
 
 def write_model_card(result: dict[str, Any], template: Path, path: Path) -> None:
-    """Fill a card template with a result; every number in the card comes from it."""
-    card = ModelCard.from_template(
-        ModelCardData(
-            language="en",
-            license="apache-2.0",
-            library_name="transformers",
-            pipeline_tag="text-generation",
-            tags=["astrobiology", "exoplanets", "modeling_astrobio"],
-            datasets=[result["data"]["name"]] if result["data"]["hub"] else None,
-        ),
-        template_path=str(template),
-        result=result,
-    )
-    path.write_text(str(card), encoding="utf-8")
+    """Write the card of a language model, see `write_card`."""
+    tags = ("exoplanets",)
+    write_card(result, template, path, pipeline_tag="text-generation", tags=tags, language="en")

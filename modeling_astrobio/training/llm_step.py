@@ -11,7 +11,7 @@ from modeling_astrobio import AstroLLMConfig
 from .errors import CheckpointError
 from .llm_model import preset_config, random_model, with_adapter
 from .llm_recipe import LLMRecipe
-from .training_step import TrainingStep, mixed_precision
+from .training_step import TrainingStep
 
 
 __all__ = ["llm_step"]
@@ -25,23 +25,16 @@ def llm_step(recipe: LLMRecipe) -> TrainingStep:
     """
     config = _config(recipe)
     rows, length = recipe.training["per_device_train_batch_size"], recipe.data.sequence_length
-    return TrainingStep(
+    return TrainingStep.of(
+        recipe,
         name=recipe.model.preset or str(recipe.model.checkpoint),
         identity=repr((recipe.model, recipe.adapter, rows, length, recipe.data.pack)),
         make_model=functools.partial(_model, recipe, config),
         make_batch=functools.partial(_batch, rows, length, recipe.data.pack),
-        strategy=recipe.strategy,
-        dtype=recipe.model.dtype,
-        mixed_precision=mixed_precision(recipe),
-        accumulation_steps=recipe.training.get("gradient_accumulation_steps", 1),
-        max_grad_norm=recipe.training["max_grad_norm"],
         micro_batch=rows,
         items=rows * length,
         is_adapted=recipe.adapter.r > 0,
         quantization=recipe.model.quantization,
-        attn_implementation=recipe.model.attn_implementation,
-        checkpoints_kept=recipe.training["save_total_limit"] or 1,
-        is_averaged=recipe.ema_decay > 0,
     )
 
 

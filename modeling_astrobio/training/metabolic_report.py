@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
-
 from .metabolic_ranking import RECALL_AT
+from .model_card import write_card
 
 
 __all__ = ["recall_lines", "write_metabolic_card"]
@@ -33,17 +32,6 @@ def recall_lines(figures: dict[str, Any]) -> list[str]:
 
 
 def write_metabolic_card(result: dict[str, Any], template: Path, path: Path) -> None:
-    """Fill a card template with a result; every number in the card comes from it."""
-    card = ModelCard.from_template(
-        ModelCardData(
-            license="apache-2.0",
-            library_name="transformers",
-            pipeline_tag="graph-ml",
-            tags=["astrobiology", "metabolism", "gap-filling", "modeling_astrobio"],
-        ),
-        template_path=str(template),
-        result=result,
-        recall_at=RECALL_AT,
-        ways=_WAYS,
-    )
-    path.write_text(str(card), encoding="utf-8")
+    """Write the card of a model that completes metabolic networks, see `write_card`."""
+    tags = ("metabolism", "gap-filling")
+    write_card(result, template, path, pipeline_tag="graph-ml", tags=tags, recall_at=RECALL_AT, ways=_WAYS)

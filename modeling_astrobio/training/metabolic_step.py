@@ -14,7 +14,7 @@ from ..modeling_astro_graph_vae_gap_filling import PRIOR_FEATURES
 from .graph_model import graph_config, random_graph_model, start_name
 from .metabolic_questions import QuestionSettings
 from .metabolic_recipe import MetabolicRecipe
-from .training_step import TrainingStep, mixed_precision
+from .training_step import TrainingStep
 
 
 __all__ = ["metabolic_step"]
@@ -36,22 +36,15 @@ def metabolic_step(recipe: MetabolicRecipe) -> TrainingStep:
     config = graph_config(recipe)
     settings = recipe.questions
     graphs = settings.questions * _candidates(settings)
-    return TrainingStep(
+    return TrainingStep.of(
+        recipe,
         name=start_name(recipe),
         identity=repr((recipe.model, settings)),
         make_model=functools.partial(random_graph_model, recipe, config, AutoModelForMultipleChoice),
         make_batch=functools.partial(_batch, config, settings),
-        strategy=recipe.strategy,
-        dtype=recipe.model.dtype,
-        mixed_precision=mixed_precision(recipe),
-        accumulation_steps=recipe.training.get("gradient_accumulation_steps", 1),
-        max_grad_norm=recipe.training["max_grad_norm"],
         micro_batch=1,
         items=graphs,
         item="graph",
-        attn_implementation=recipe.model.attn_implementation,
-        checkpoints_kept=recipe.training["save_total_limit"] or 1,
-        is_averaged=recipe.ema_decay > 0,
     )
 
 

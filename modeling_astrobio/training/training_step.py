@@ -12,7 +12,7 @@ from .strategy import Strategy
 from .strategy_rules import StepSettings
 
 
-__all__ = ["TrainingStep", "mixed_precision"]
+__all__ = ["TrainingStep"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,21 @@ class TrainingStep:
     checkpoints_kept: int = 2
     is_averaged: bool = False
 
+    @classmethod
+    def of(cls, recipe: Any, **fields: Any) -> "TrainingStep":
+        """Return a step with what every recipe of a model says the same way, and the other fields as given."""
+        return cls(
+            strategy=recipe.strategy,
+            dtype=recipe.model.dtype,
+            mixed_precision=_mixed_precision(recipe),
+            accumulation_steps=recipe.training.get("gradient_accumulation_steps", 1),
+            max_grad_norm=recipe.training["max_grad_norm"],
+            attn_implementation=recipe.model.attn_implementation,
+            checkpoints_kept=recipe.training["save_total_limit"] or 1,
+            is_averaged=recipe.ema_decay > 0,
+            **fields,
+        )
+
     def settings(
         self,
         device: str,
@@ -83,6 +98,6 @@ class TrainingStep:
         )
 
 
-def mixed_precision(recipe: Recipe) -> str:
+def _mixed_precision(recipe: Recipe) -> str:
     """Return "bf16", "fp16" or "no" as the training section says."""
     return next((name for name in ("bf16", "fp16") if recipe.training.get(name)), "no")

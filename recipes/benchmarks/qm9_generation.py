@@ -45,6 +45,7 @@ from modeling_astrobio.training.graph_evaluation import draw_smiles, held_out_fi
 from modeling_astrobio.training.graph_metrics.generation_report import generation_report
 from modeling_astrobio.training.graph_metrics.molecule_set import MoleculeSet
 from modeling_astrobio.training.graph_prior import fit_latent_prior
+from modeling_astrobio.training.graph_trainer import kl_weight_at
 from modeling_astrobio.training.hardware import describe_hardware, package_versions
 from modeling_astrobio.training.loading import size_batches
 
@@ -138,7 +139,7 @@ def graph_row(molecules: Molecules, arguments: argparse.Namespace) -> dict[str, 
         found["processor_coverage"] = len(records) / len(molecules.training)
 
         def loss_of(batch: BatchFeature, elapsed: float) -> torch.Tensor:
-            return model(**batch, kl_weight=arguments.kl_weight * min(1.0, elapsed / arguments.kl_warmup) ** 2).loss
+            return model(**batch, kl_weight=kl_weight_at(elapsed, arguments.kl_weight, arguments.kl_warmup)).loss
 
         found["training"] = train_for(
             60 * arguments.minutes * (1 - arguments.prior_share),
