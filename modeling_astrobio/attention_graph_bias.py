@@ -3,7 +3,7 @@
 Codes and numbers are constants of a batch. Each head of each layer looks the codes up in a table of its own and adds a
 linear function of the numbers (after Ying et al. 2021, arXiv:2106.05234, who have one table for all layers).
 
-Shape suffixes: B graphs, C numbers of a pair of nodes, M motifs, N nodes, E edges, T tokens, H heads, K codes.
+Shape suffixes: B graphs, C numbers of a pair of nodes, M motifs, N nodes, T tokens (1 + M + N), H heads, K codes.
 """
 
 from typing import NamedTuple
@@ -27,15 +27,6 @@ _RELATIONS = {
     "node_graph": 1,
     "node_motif": 2,
 }
-_RELATIONS_OF_EDGES = {
-    "graph_edge": 1,
-    "motif_edge": 2,  # not inside, inside
-    "node_edge": 4,  # apart, end of a bond, first node, second node
-    "edge_graph": 1,
-    "edge_motif": 2,
-    "edge_node": 4,
-    "edge_edge": 3,  # apart, sharing a node, the same
-}
 
 
 class GraphRelations(NamedTuple):
@@ -44,16 +35,10 @@ class GraphRelations(NamedTuple):
     Attributes:
         dense: Edges by the places of their nodes.
         motif_nodes: Members of a motif, float, shape (B, M, N).
-        first_nodes: 1 at the first node of an edge, shape (B, E, N).
-        second_nodes: 1 at the second node of an edge, shape (B, E, N).
-        directed: Whether an edge runs from its first node to its second, bool, shape (B, E).
     """
 
     dense: DenseGraph
     motif_nodes: torch.Tensor
-    first_nodes: torch.Tensor
-    second_nodes: torch.Tensor
-    directed: torch.Tensor
 
 
 class AttentionPairs(NamedTuple):
@@ -62,18 +47,18 @@ class AttentionPairs(NamedTuple):
     Attributes:
         codes: Of query and key, 0 where the key is padding, int64, shape (B, T, T).
         node_numbers: Of two nodes, shape (C, B, N, N).
-        sizes: Number of coarse tokens (graph and motifs), of nodes, and of edges that attend; their sum is T.
+        sizes: Number of coarse tokens (graph and motifs) and of nodes; their sum is T.
     """
 
     codes: torch.Tensor
     node_numbers: torch.Tensor
-    sizes: tuple[int, int, int]
+    sizes: tuple[int, int]
 
 
-def num_pair_codes(num_edge_types: int, max_distance: int, with_edge_tokens: bool) -> int:
+def num_pair_codes(num_edge_types: int, max_distance: int) -> int:
     """Return K, the codes of `pair_codes` that a table holds: all but that of padding."""
     of_nodes = 2 * (num_edge_codes(num_edge_types) + num_distances(max_distance) - 1)
-    return of_nodes + sum(_RELATIONS.values()) + with_edge_tokens * sum(_RELATIONS_OF_EDGES.values())
+    return of_nodes + sum(_RELATIONS.values())
 
 
 def _node_codes(relations: GraphRelations, num_edge_types: int, max_distance: int) -> torch.Tensor:
@@ -87,58 +72,36 @@ def _node_codes(relations: GraphRelations, num_edge_types: int, max_distance: in
     return codes + ((members.mT @ members) > 0).long() * num_codes
 
 
-def _relation_codes(relations: GraphRelations, with_edge_tokens: bool) -> dict[str, torch.Tensor | int]:
+def _relation_codes(relations: GraphRelations) -> dict[str, torch.Tensor | int]:
     """Return the codes of tokens that are not both nodes, each from 0."""
     members, adjacency = relations.motif_nodes, relations.dense.adjacency
-    codes: dict[str, torch.Tensor | int] = dict.fromkeys((*_RELATIONS, *_RELATIONS_OF_EDGES), 0)
+    codes: dict[str, torch.Tensor | int] = dict.fromkeys(_RELATIONS, 0)
     motif_of = members.long()
     joined, shared = (members @ adjacency @ members.mT) > 0, (members @ members.mT) > 0
     motifs = torch.where(shared, 2, joined.long())
     codes["motif_motif"] = motifs + torch.eye(members.shape[1], dtype=torch.long, device=members.device) * (3 - motifs)
     codes["motif_node"], codes["node_motif"] = motif_of, motif_of.mT
-    if with_edge_tokens:
-        first, second = relations.first_nodes, relations.second_nodes
-        inside = ((first @ members.mT) * (second @ members.mT)).long()
-        ends = torch.where(relations.directed[..., None], 2 * first + 3 * second, (first + second).clamp(max=1)).long()
-        both = first + second
-        shared = ((both @ both.mT) > 0).long()
-        codes["edge_motif"], codes["motif_edge"] = inside, inside.mT
-        codes["edge_node"], codes["node_edge"] = ends, ends.mT
-        codes["edge_edge"] = shared + torch.eye(both.shape[1], dtype=torch.long, device=both.device) * (2 - shared)
     return codes
 
 
 def pair_codes(
-    relations: GraphRelations,
-    token_mask: torch.Tensor,
-    num_edge_types: int,
-    max_distance: int,
-    with_edge_tokens: bool,
+    relations: GraphRelations, token_mask: torch.Tensor, num_edge_types: int, max_distance: int
 ) -> torch.Tensor:
     """Return the codes of all pairs of tokens, shape (B, T, T), 0 where the key is padding.
 
-    Those with edges come last, so that the codes of the other tokens are the same with and without them.
-
     Args:
         relations: What they are made from.
-        token_mask: Where a token is real, of the graph, the motifs, the nodes and, if they take part, the edges,
-            bool, shape (B, T).
+        token_mask: Where a token is real, of the graph, the motifs and the nodes, bool, shape (B, T).
         num_edge_types: Types of edges, "none" included.
         max_distance: Largest distance that is told apart, in edges.
-        with_edge_tokens: Whether edges are tokens.
     """
-    (batch, tokens), (_, motifs, nodes) = token_mask.shape, relations.motif_nodes.shape
-    at = {
-        "graph": slice(0, 1),
-        "motif": slice(1, 1 + motifs),
-        "node": slice(1 + motifs, 1 + motifs + nodes),
-        "edge": slice(1 + motifs + nodes, tokens),
-    }
+    (batch, tokens), (_, motifs, _) = token_mask.shape, relations.motif_nodes.shape
+    at = {"graph": slice(0, 1), "motif": slice(1, 1 + motifs), "node": slice(1 + motifs, tokens)}
     codes = token_mask.new_empty((batch, tokens, tokens), dtype=torch.long)
     codes[:, at["node"], at["node"]] = 1 + _node_codes(relations, num_edge_types, max_distance)
     start = 1 + 2 * (num_edge_codes(num_edge_types) + num_distances(max_distance) - 1)
-    of_kinds = _relation_codes(relations, with_edge_tokens)
-    for kinds, size in {**_RELATIONS, **(_RELATIONS_OF_EDGES if with_edge_tokens else {})}.items():
+    of_kinds = _relation_codes(relations)
+    for kinds, size in _RELATIONS.items():
         query, key = kinds.split("_")
         codes[:, at[query], at[key]] = start + of_kinds[kinds]
         start += size
@@ -153,11 +116,11 @@ def attention_bias(pairs: AttentionPairs, table: torch.Tensor, weight: torch.Ten
         table: Of each code, shape (K, H).
         weight: Of each number of two nodes, shape (H, C).
     """
-    codes, numbers, (coarse, nodes, _) = pairs
+    codes, numbers, (coarse, _) = pairs
     # The lookup of a whole head at a time is several times as fast as that of all heads of a code.
     padding = table.new_full((1, table.shape[1]), torch.finfo(table.dtype).min)
     bias = torch.cat((padding, table)).t().contiguous().index_select(1, codes.flatten())
     bias = bias.view(-1, *codes.shape)
-    of_nodes = bias[:, :, coarse : coarse + nodes, coarse : coarse + nodes]
+    of_nodes = bias[:, :, coarse:, coarse:]
     of_nodes += (weight @ numbers.flatten(1)).view(of_nodes.shape)
     return bias

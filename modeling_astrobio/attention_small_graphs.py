@@ -68,7 +68,7 @@ class _SmallGraphAttention(torch.autograd.Function):
             # A second derivative is wanted, which what works in place does not have.
             _, pull_back = torch.func.vjp(partial(small_graph_attention_naive, pairs=ctx.pairs), qkv, table, weight)
             return *pull_back(grad), None
-        codes, numbers, (coarse, nodes, _) = ctx.pairs
+        codes, numbers, (coarse, _) = ctx.pairs
         (batch, tokens, _), num_heads = qkv.shape, table.shape[1]
         query, key, value = _by_head(qkv, num_heads).unbind(0)
         # Of a row of scores, from its output instead (Dao et al. 2022, arXiv:2205.14135).
@@ -86,7 +86,7 @@ class _SmallGraphAttention(torch.autograd.Function):
         grad_bias = grad_scores.view(num_heads, batch, tokens, tokens)
         grad_table = table.new_zeros(num_heads, len(table) + 1)
         grad_table.scatter_add_(1, codes.flatten().expand(num_heads, -1), grad_bias.flatten(1))
-        of_nodes = grad_bias[:, :, coarse : coarse + nodes, coarse : coarse + nodes].flatten(1)
+        of_nodes = grad_bias[:, :, coarse:, coarse:].flatten(1)
         return grad_qkv, grad_table[:, 1:].t(), of_nodes @ numbers.flatten(1).t(), None
 
 

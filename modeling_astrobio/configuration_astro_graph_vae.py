@@ -52,7 +52,7 @@ ASTRO_GRAPH_VAE_PRESETS: dict[str, dict[str, Any]] = {
     # 1.20B parameters.
     "1b2": {
         "hidden_size": 2048,
-        "intermediate_size": 7936,
+        "intermediate_size": 8256,
         "num_attention_heads": 16,
         "num_encoder_layers": 9,
         "num_decoder_layers": 8,
@@ -73,7 +73,6 @@ class AstroGraphVAEConfig(PreTrainedConfig):
         intermediate_size: Width of the feed-forward blocks.
         num_attention_heads: Number of heads; divides `hidden_size`.
         num_encoder_layers: Number of encoder layers.
-        num_edge_token_layers: Of these, the first ones in which edges are tokens beside nodes, motifs and graph.
         num_decoder_layers: Number of decoder layers.
         num_latent_tokens: Number of latent tokens of a graph.
         latent_size: Width of a latent token.
@@ -119,7 +118,6 @@ class AstroGraphVAEConfig(PreTrainedConfig):
     intermediate_size: int = 256
     num_attention_heads: int = 8
     num_encoder_layers: int = 4
-    num_edge_token_layers: int = 1
     num_decoder_layers: int = 4
     num_latent_tokens: int = 4
     latent_size: int = 16
@@ -179,11 +177,6 @@ class AstroGraphVAEConfig(PreTrainedConfig):
             raise ValueError(
                 f"hidden_size must be a multiple of num_attention_heads ({self.num_attention_heads}); got "
                 f"{self.hidden_size}."
-            )
-        if not 0 <= self.num_edge_token_layers <= self.num_encoder_layers:
-            raise ValueError(
-                f"num_edge_token_layers must be from 0 to num_encoder_layers ({self.num_encoder_layers}); got "
-                f"{self.num_edge_token_layers}."
             )
         if self.num_edge_types < len(EDGE_TYPES) or self.num_motif_types < 1:
             raise ValueError(

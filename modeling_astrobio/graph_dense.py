@@ -10,7 +10,7 @@ import torch
 from .graph_features import EDGE_TYPES
 
 
-__all__ = ["DenseGraph", "dense_graph", "is_directed", "num_edge_codes"]
+__all__ = ["DenseGraph", "dense_graph", "num_edge_codes"]
 
 # Both ends of a bond are alike. All other edges run from their first node to their second, and are seen from each end.
 _NUM_SYMMETRIC = sum(kind in ("single", "double", "triple") for kind in EDGE_TYPES)
@@ -38,11 +38,6 @@ def num_edge_codes(num_edge_types: int) -> int:
     return (num_edge_types - 1) + (num_edge_types - 1 - _NUM_SYMMETRIC) + 1
 
 
-def is_directed(edge_types: torch.Tensor) -> torch.Tensor:
-    """Return whether edges of these types run from their first node to their second, bool."""
-    return edge_types > _NUM_SYMMETRIC
-
-
 def dense_graph(
     node_types: torch.LongTensor,
     edge_index: torch.LongTensor,
@@ -67,7 +62,8 @@ def dense_graph(
     start, end = edge_index.unbind(1)
     graph = torch.arange(batch, device=node_types.device)[:, None] * nodes
     along, against = (graph + start) * nodes + end, (graph + end) * nodes + start
-    directed = is_directed(edge_types)
+    # These run from their first node to their second.
+    directed = edge_types > _NUM_SYMMETRIC
     real = (edge_types > 0).to(edge_features.dtype)
     feature = edge_features[..., 0] * real
     code = edge_types.to(real.dtype)

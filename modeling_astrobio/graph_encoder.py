@@ -1,8 +1,9 @@
 """Encoder of AstroGraphVAE: a graph transformer over tokens of the graph, its motifs, its nodes and its edges.
 
-Nothing in it depends on the order of nodes, edges or motifs, but for the option of plain Laplacian eigenvectors. Edges
-are tokens that attend in the first `num_edge_token_layers` layers; later layers leave them as they are, and they
-stand in the result, so that the latents read them.
+Nothing in it depends on the order of nodes, edges or motifs, but for the option of plain Laplacian eigenvectors. The
+graph, its motifs and its nodes attend to one another; what edges join is known to attention by its bias. The tokens of
+edges are read off the nodes of the last layer, so that the latents pool them too: a molecule has as many bonds as
+atoms, and edges that attended made a step of the encoder up to 1.4 times as long.
 
 Shape suffixes: B graphs, M motifs, N nodes, E edges, T tokens (1 + M + N + E), D width.
 """
@@ -15,10 +16,11 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .attention_eager import eager_attention_forward
 from .attention_graph_bias import AttentionPairs, GraphRelations, attention_bias, num_pair_codes, pair_codes
 from .attention_small_graphs import small_graph_attention
 from .configuration_astro_graph_vae import AstroGraphVAEConfig
-from .graph_dense import DenseGraph, dense_graph, is_directed
+from .graph_dense import DenseGraph, dense_graph
 from .graph_encodings import (
     degree_encoding,
     laplacian_eigenvectors,
@@ -49,38 +51,6 @@ class GraphEncoding(NamedTuple):
     token_mask: torch.Tensor
 
 
-def eager_attention_forward(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float,
-    dropout: float = 0.0,
-    **kwargs,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Softmax attention written out; the oracle of the other kernels.
-
-    Args:
-        query: Shape (B, H, T, D).
-        key: As `query`.
-        value: As `query`.
-        attention_mask: Added to the scores, shape (B, H, T, T).
-        scaling: Multiplies the scores.
-        dropout: Probability of dropping an attention weight.
-
-    Returns:
-        Output, shape (B, T, H, D), and attention weights, shape (B, H, T, T).
-    """
-    scores = torch.matmul(query, key.transpose(2, 3)) * scaling
-    if attention_mask is not None:
-        scores = scores + attention_mask
-    wide = torch.promote_types(query.dtype, torch.float32)
-    weights = nn.functional.softmax(scores, dim=-1, dtype=wide).to(query.dtype)
-    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
-    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
-
-
 class GraphAttention(nn.Module):
     """Attention of all tokens of a graph to one another, with a learned bias from what joins them.
 
@@ -96,11 +66,7 @@ class GraphAttention(nn.Module):
         self.scaling = self.head_dim**-0.5
         self.attention_dropout = config.attention_dropout
         self.is_causal = False
-        num_codes = num_pair_codes(
-            num_edge_types=config.num_edge_types,
-            max_distance=config.max_distance,
-            with_edge_tokens=layer_idx < config.num_edge_token_layers,
-        )
+        num_codes = num_pair_codes(config.num_edge_types, config.max_distance)
         num_numbers = 2 + _NUM_FILTERS * ("eigenspace" in config.structural_encodings)
         self.bias_table = nn.Embedding(num_codes, config.num_attention_heads)
         self.bias_proj = nn.Linear(num_numbers, config.num_attention_heads, bias=False)
@@ -139,15 +105,14 @@ class GraphMLP(nn.Module):
 class GraphEncoderLayer(GradientCheckpointingLayer):
     """Pre-norm residual layer: attention of all tokens, then a feed-forward block for each kind of token.
 
-    The kinds are coarse tokens (graph and motifs), nodes and, where they attend, edges; attention is what they share
-    (as Bao et al. 2021, arXiv:2111.02358, for image and text).
+    The kinds are coarse tokens (graph and motifs) and nodes; attention is what they share (as Bao et al. 2021,
+    arXiv:2111.02358, for image and text).
     """
 
     def __init__(self, config: AstroGraphVAEConfig, layer_idx: int):
         super().__init__()
-        num_kinds = 3 if layer_idx < config.num_edge_token_layers else 2
         self.self_attn = GraphAttention(config, layer_idx)
-        self.mlps = nn.ModuleList(GraphMLP(config) for _ in range(num_kinds))
+        self.mlps = nn.ModuleList(GraphMLP(config) for _ in ("coarse", "node"))
         self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout)
@@ -155,15 +120,20 @@ class GraphEncoderLayer(GradientCheckpointingLayer):
     def forward(self, hidden_states: torch.Tensor, pairs: AttentionPairs) -> torch.Tensor:
         attended, _ = self.self_attn(self.attention_norm(hidden_states), pairs)
         hidden_states = hidden_states + self.dropout(attended)
-        kinds = self.mlp_norm(hidden_states).split(pairs.sizes[: len(self.mlps)], dim=1)
+        kinds = self.mlp_norm(hidden_states).split(pairs.sizes, dim=1)
         fed = torch.cat([mlp(states) for mlp, states in zip(self.mlps, kinds, strict=True)], dim=1)
         return hidden_states + self.dropout(fed)
 
 
 class GraphEncoder(nn.Module):
-    """Tokens of graphs from what the processor gives."""
+    """Tokens of graphs from what the processor gives.
 
-    def __init__(self, config: AstroGraphVAEConfig):
+    Args:
+        config: Its shape.
+        with_edge_tokens: Whether edges have tokens of their own in the result.
+    """
+
+    def __init__(self, config: AstroGraphVAEConfig, with_edge_tokens: bool = True):
         super().__init__()
         self.config = config
         width = config.hidden_size
@@ -181,8 +151,10 @@ class GraphEncoder(nn.Module):
         self.encoding_projs = nn.ModuleDict(
             {name: nn.Linear(sizes[name], width, bias=False) for name in config.structural_encodings}
         )
-        self.edge_embedding = nn.Embedding(config.num_edge_types, width, padding_idx=0)
-        self.edge_proj = nn.Linear(1, width, bias=False)
+        self.with_edge_tokens = with_edge_tokens
+        if with_edge_tokens:
+            self.edge_embedding = nn.Embedding(config.num_edge_types, width, padding_idx=0)
+            self.edge_proj = nn.Linear(1, width, bias=False)
         self.layers = nn.ModuleList(GraphEncoderLayer(config, index) for index in range(config.num_encoder_layers))
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
 
@@ -212,13 +184,16 @@ class GraphEncoder(nn.Module):
         with torch.no_grad():
             dense = dense_graph(node_types, edge_index, edge_types, edge_features.to(wide), self.config.num_edge_types)
             encodings, filters = self._encodings(dense)
-            relations = self._relations(dense, edge_index, edge_types, motif_nodes)
-            token_mask = self._token_mask(node_types, edge_types, motif_types)
+            relations = GraphRelations(dense, motif_nodes.to(wide))
+            token_mask = self._token_mask(node_types, motif_types)
             pairs = self._pairs(relations, token_mask, filters, dtype)
-        states = self._initial_states(
-            dtype, relations, encodings, node_types, node_features, edge_types, edge_features, motif_types
-        )
-        return GraphEncoding(self.norm(self._run_layers(states, pairs)) * token_mask[..., None], token_mask)
+        states = self._initial_states(dtype, relations, encodings, node_types, node_features, edge_types, motif_types)
+        for layer in self.layers:
+            states = layer(states, pairs)
+        if self.with_edge_tokens:
+            edges = self._edge_states(states[:, pairs.sizes[0] :], edge_index, edge_types, edge_features)
+            states, token_mask = torch.cat((states, edges), dim=1), torch.cat((token_mask, edge_types > 0), dim=1)
+        return GraphEncoding(self.norm(states) * token_mask[..., None], token_mask)
 
     def _encodings(self, dense: DenseGraph) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Encodings of nodes by name, each (B, N, size), and the spectral filters (B, C or 0, N, N)."""
@@ -242,59 +217,34 @@ class GraphEncoder(nn.Module):
         return found, filters
 
     @staticmethod
-    def _relations(dense, edge_index, edge_types, motif_nodes) -> GraphRelations:
-        places = torch.arange(dense.node_mask.shape[1], device=edge_index.device)
-        ends = (edge_index[..., None] == places) & (edge_types > 0)[:, None, :, None]
-        first, second = ends.to(dense.adjacency.dtype).unbind(1)
-        return GraphRelations(dense, motif_nodes.to(first.dtype), first, second, is_directed(edge_types))
-
-    @staticmethod
-    def _token_mask(node_types, edge_types, motif_types) -> torch.Tensor:
+    def _token_mask(node_types, motif_types) -> torch.Tensor:
         graph = torch.ones(len(node_types), 1, dtype=torch.bool, device=node_types.device)
-        return torch.cat((graph, motif_types > 0, node_types > 0, edge_types > 0), dim=1)
+        return torch.cat((graph, motif_types > 0, node_types > 0), dim=1)
 
     def _initial_states(
-        self, dtype, relations, encodings, node_types, node_features, edge_types, edge_features, motif_types
+        self, dtype, relations, encodings, node_types, node_features, edge_types, motif_types
     ) -> torch.Tensor:
-        """States of all tokens before the first layer, shape (B, T, D)."""
+        """States of graph, motifs and nodes before the first layer, shape (B, 1 + M + N, D)."""
         nodes = self.node_embedding(node_types) + self.node_proj(node_features.to(dtype))
         for name, projection in self.encoding_projs.items():
             nodes = nodes + projection(encodings[name].to(dtype))
-        ends = (relations.first_nodes + relations.second_nodes).to(dtype)
-        edges = self.edge_embedding(edge_types) + self.edge_proj(edge_features.to(dtype)) + ends @ nodes
         members = relations.motif_nodes
         shares = (members / members.sum(-1, keepdim=True).clamp(min=1)).to(dtype)
         motifs = self.motif_embedding(motif_types) + shares @ nodes
         counts = torch.stack([(types > 0).sum(-1) for types in (motif_types, node_types, edge_types)], dim=-1)
         graphs = self.graph_embedding.weight + self.graph_size_proj(counts.to(members.dtype).log1p().to(dtype))
-        return torch.cat((graphs[:, None], motifs, nodes, edges), dim=1)
+        return torch.cat((graphs[:, None], motifs, nodes), dim=1)
 
-    def _pairs(self, relations, token_mask, filters, dtype) -> dict[bool, AttentionPairs]:
-        """Pairs of tokens for layers with and without edges among them."""
-        _, motifs, nodes = relations.motif_nodes.shape
-        total, coarse = token_mask.shape[1], 1 + motifs
-        with_edges = self.config.num_edge_token_layers > 0
-        codes = pair_codes(
-            relations,
-            token_mask if with_edges else token_mask[:, : coarse + nodes],
-            num_edge_types=self.config.num_edge_types,
-            max_distance=self.config.max_distance,
-            with_edge_tokens=with_edges,
-        )
+    def _pairs(self, relations, token_mask, filters, dtype) -> AttentionPairs:
+        """Pairs of the tokens that attend."""
+        codes = pair_codes(relations, token_mask, self.config.num_edge_types, self.config.max_distance)
         numbers = torch.cat((relations.dense.features, filters.transpose(0, 1))).to(dtype)
-        core = codes[:, : coarse + nodes, : coarse + nodes].contiguous()
-        return {
-            True: AttentionPairs(codes, numbers, (coarse, nodes, total - coarse - nodes)),
-            False: AttentionPairs(core, numbers, (coarse, nodes, 0)),
-        }
+        nodes = numbers.shape[-1]
+        return AttentionPairs(codes, numbers, (token_mask.shape[1] - nodes, nodes))
 
-    def _run_layers(self, states: torch.Tensor, pairs: dict[bool, AttentionPairs]) -> torch.Tensor:
-        """States of all tokens after the layers, shape (B, T, D)."""
-        num_first = self.config.num_edge_token_layers
-        for layer in self.layers[:num_first]:
-            states = layer(states, pairs[True])
-        coarse, nodes, edges = pairs[True].sizes
-        states, edge_states = states.split((coarse + nodes, edges), dim=1)
-        for layer in self.layers[num_first:]:
-            states = layer(states, pairs[False])
-        return torch.cat((states, edge_states), dim=1)
+    def _edge_states(self, nodes, edge_index, edge_types, edge_features) -> torch.Tensor:
+        """States of edges from those of their two nodes, shape (B, E, D)."""
+        batch, count, width = nodes.shape
+        rows = torch.arange(batch, device=nodes.device)[:, None, None] * count + edge_index
+        first, second = nodes.reshape(-1, width).index_select(0, rows.flatten()).view(*rows.shape, width).unbind(1)
+        return self.edge_embedding(edge_types) + self.edge_proj(edge_features.to(nodes.dtype)) + first + second

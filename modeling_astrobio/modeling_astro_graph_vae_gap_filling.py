@@ -93,12 +93,12 @@ class AstroGraphVAEForReactionCompletion(AstroGraphVAEPreTrainedModel):
 
     # The loss is a mean over the batch: the Trainer must divide it by the number of batches accumulated.
     accepts_loss_kwargs = False
-    _keys_to_ignore_on_load_unexpected = [r"^(latents|decoder|latent_prior)\."]
+    _keys_to_ignore_on_load_unexpected = [r"^(latents|decoder|latent_prior)\.", r"^encoder\.edge_"]
 
     def __init__(self, config: AstroGraphVAEConfig):
         super().__init__(config)
         width = config.hidden_size
-        self.encoder = GraphEncoder(config)
+        self.encoder = GraphEncoder(config, with_edge_tokens=False)
         self.candidate_head = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, 1, bias=False))
         self.direction_head = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, len(DIRECTIONS)))
         self.prior_weight = nn.Parameter(torch.tensor(_PRIOR_WEIGHTS))

@@ -51,7 +51,6 @@ def completion_config(**changes) -> AstroGraphVAEConfig:
         "intermediate_size": 64,
         "num_attention_heads": 4,
         "num_encoder_layers": 2,
-        "num_edge_token_layers": 0,
         "num_random_walk_steps": 4,
         "max_distance": 4,
         "structural_encodings": ["random_walk", "degree"],

@@ -27,6 +27,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn import GINEConv, GPSConv
 from torch_geometric.transforms import AddRandomWalkPE
 
+from modeling_astrobio.attention_graph_bias import AttentionPairs
 from modeling_astrobio.configuration_astro_graph_vae import AstroGraphVAEConfig
 from modeling_astrobio.graph_encoder import GraphEncoder, GraphEncoderLayer
 from modeling_astrobio.graph_features import EDGE_TYPES
@@ -137,18 +138,14 @@ def backward(states: torch.Tensor, sent_back: torch.Tensor, module: nn.Module) -
     module.zero_grad(set_to_none=True)
 
 
-def layer_inputs(encoder: GraphEncoder, batch: dict[str, torch.Tensor]) -> list[tuple]:
-    """States and pairs that reach the first layer, with edges among the tokens, and the last, without."""
+def layer_inputs(encoder: GraphEncoder, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, AttentionPairs]:
+    """States and pairs that reach the last layer."""
     seen: list[tuple] = []
-    hooks = [
-        layer.register_forward_pre_hook(lambda _, arguments: seen.append(arguments))
-        for layer in (encoder.layers[0], encoder.layers[-1])
-    ]
+    hook = encoder.layers[-1].register_forward_pre_hook(lambda _, arguments: seen.append(arguments))
     with torch.no_grad():
         encoder(**batch)
-    for hook in hooks:
-        hook.remove()
-    return seen
+    hook.remove()
+    return seen[0]
 
 
 def layer_step(layer: nn.Module, states: torch.Tensor, *others: Any, **named: Any) -> Callable[[], None]:
@@ -185,29 +182,23 @@ def run_batch(records: list[GraphRecord], config: AstroGraphVAEConfig, rounds: i
 
     gps = gps_layer(config).train()
 
-    def make_layer(index: int) -> Callable[[int], GraphEncoderLayer]:
-        return lambda size: GraphEncoderLayer(
-            AstroGraphVAEConfig(**{**config.to_dict(), "intermediate_size": size}), index
-        )
+    def make_layer(size: int) -> GraphEncoderLayer:
+        return GraphEncoderLayer(AstroGraphVAEConfig(**{**config.to_dict(), "intermediate_size": size}), 0)
 
-    (with_edges, edge_pairs), (states, pairs) = layer_inputs(encoder, batch)
-    astro = {
-        "astro": equal_size(make_layer(config.num_encoder_layers - 1), num_parameters(gps)),
-        "astro_with_edge_tokens": equal_size(make_layer(0), num_parameters(gps)),
-    }
+    states, pairs = layer_inputs(encoder, batch)
+    astro = equal_size(make_layer, num_parameters(gps))
     nodes = torch.randn(len(whole["batch"]), config.hidden_size)
     edges = torch.randn(len(whole["edge_types"]), config.hidden_size, requires_grad=True)
     layers = {
         "gps": layer_step(gps, nodes, whole["edge_index"], whole["batch"], edge_attr=edges),
-        "astro": layer_step(astro["astro"], states, pairs),
-        "astro_with_edge_tokens": layer_step(astro["astro_with_edge_tokens"], with_edges, edge_pairs),
+        "astro": layer_step(astro, states, pairs),
     }
     return {
         "molecules": len(records),
-        "tokens_of_a_molecule": dict(zip(("coarse", "nodes", "edges"), edge_pairs.sizes, strict=True)),
+        "tokens_of_a_molecule": dict(zip(("coarse", "nodes"), pairs.sizes, strict=True)),
         "parameters": {
             "step": {"gps": num_parameters(stack), "astro": num_parameters(encoder)},
-            "layer": {"gps": num_parameters(gps), **{name: num_parameters(layer) for name, layer in astro.items()}},
+            "layer": {"gps": num_parameters(gps), "astro": num_parameters(astro)},
         },
         "intermediate_size": encoder.config.intermediate_size,
         "step": step,

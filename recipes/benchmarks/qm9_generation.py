@@ -211,7 +211,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--config", type=json.loads, default={}, help="fields of the config that differ, as JSON")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--batch-nodes", type=int, default=1152, help="most atoms of a batch of ours")
-    parser.add_argument("--kl-weight", type=float, default=0.5)
+    parser.add_argument("--kl-weight", type=float, default=0.8)
     parser.add_argument("--kl-warmup", type=float, default=1.0, help="share of the time in which the weight rises")
     parser.add_argument("--prior-share", type=float, default=0.035, help="of the time, to fit the prior in")
     parser.add_argument("--temperature", type=float, default=1.0, help="of ours")

@@ -83,7 +83,8 @@ def generation_lines(result: dict[str, Any]) -> list[str]:
         lines.append(f"| {_GENERATORS[row]} | " + " | ".join(shown) + " |")
     superseded = [
         f"{_GENERATORS[run['row']]}, weight of the divergence {run['arguments']['kl_weight']}, prior "
-        f"{'fitted' if 'prior' in run else 'not fitted'}: distance {run['metrics']['descriptor_distance']:.3f}, "
+        f"{'fitted' if 'prior' in run else 'not fitted'}"
+        f"{', bonds among the attending tokens' if 'num_edge_token_layers' in run['config'] else ''}: distance {run['metrics']['descriptor_distance']:.3f}, "
         f"reconstruction {run['metrics']['reconstruction']:.3f}"
         for run in result["runs"]
         if run["status"] == "finished" and run is not finished[run["row"]] and "reconstruction" in run["metrics"]
@@ -108,13 +109,13 @@ def gps_lines(result: dict[str, Any]) -> list[str]:
         f"median over {result['cases']['qm9_size']['layer']['rounds']} rounds of GPSConv's time / ours; the "
         "machine was loaded.",
         "",
-        "| molecules | layer | goal | layer with edge tokens | whole step | goal | padding, tokens |",
-        "|---|---|---|---|---|---|---|",
+        "| molecules | layer | goal | whole step | goal | padding, tokens |",
+        "|---|---|---|---|---|---|",
     ]
     for name, case in result["cases"].items():
         layer, step = (case[part]["speed_up_median_of_rounds"] for part in ("layer", "step"))
         lines.append(
-            f"| {name.replace('_', ' ')} | {layer['astro']:.2f} | 1.1 | {layer['astro_with_edge_tokens']:.2f} | "
+            f"| {name.replace('_', ' ')} | {layer['astro']:.2f} | 1.1 | "
             f"{step['astro']:.2f} | 1.3 | {100 * case['padding_shares_of_all_batches']['tokens']:.1f} % |"
         )
     return lines

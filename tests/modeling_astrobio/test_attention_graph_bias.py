@@ -14,7 +14,7 @@ from modeling_astrobio.attention_graph_bias import (
     num_pair_codes,
     pair_codes,
 )
-from modeling_astrobio.graph_dense import dense_graph, is_directed
+from modeling_astrobio.graph_dense import dense_graph
 
 
 MAX_DISTANCE = 3
@@ -22,17 +22,13 @@ MAX_DISTANCE = 3
 
 def relations_of(batch):
     dense = dense_graph(*(batch[name] for name in ("node_types", "edge_index", "edge_types", "edge_features")), 6)
-    ends = torch.nn.functional.one_hot(batch["edge_index"], batch["node_types"].shape[1]).double()
-    first, second = (ends * (batch["edge_types"] > 0)[:, None, :, None]).unbind(1)
-    return GraphRelations(dense, batch["motif_nodes"].double(), first, second, is_directed(batch["edge_types"]))
+    return GraphRelations(dense, batch["motif_nodes"].double())
 
 
-def codes_of(batch, with_edge_tokens=True):
-    kinds = ("motif_types", "node_types", "edge_types") if with_edge_tokens else ("motif_types", "node_types")
-    mask = torch.cat(
-        [torch.ones(len(batch["node_types"]), 1, dtype=torch.bool), *(batch[kind] > 0 for kind in kinds)], 1
-    )
-    return pair_codes(relations_of(batch), mask, 6, MAX_DISTANCE, with_edge_tokens), mask
+def codes_of(batch):
+    graph = torch.ones(len(batch["node_types"]), 1, dtype=torch.bool)
+    mask = torch.cat([graph, batch["motif_types"] > 0, batch["node_types"] > 0], 1)
+    return pair_codes(relations_of(batch), mask, 6, MAX_DISTANCE), mask
 
 
 def described_pairs(graph):
@@ -44,7 +40,7 @@ def described_pairs(graph):
         between.setdefault((start, end), []).append(kind)
         between.setdefault((end, start), []).append(kind if kind <= 3 else -kind)
     tokens = [("graph", 0)]
-    for kind, name in (("motif", "motif_types"), ("node", "node_types"), ("edge", "edge_types")):
+    for kind, name in (("motif", "motif_types"), ("node", "node_types")):
         tokens += [(kind, place) for place in range(len(graph[name]))]
 
     def nodes_of(motif):
@@ -63,19 +59,9 @@ def described_pairs(graph):
             shared = bool(nodes_of(first) & nodes_of(second))
             touching = any((a, b) in between for a in nodes_of(first) for b in nodes_of(second))
             return "same" if first == second else "shared" if shared else "joined" if touching else "far"
-        if kind == other == "edge":
-            return "same" if first == second else bool(set(index[first]) & set(index[second]))
         if pair == {"motif", "node"}:
             motif, node = (first, second) if kind == "motif" else (second, first)
             return bool(members[motif, node])
-        if pair == {"motif", "edge"}:
-            motif, edge = (first, second) if kind == "motif" else (second, first)
-            return set(index[edge]) <= nodes_of(motif)
-        if pair == {"node", "edge"}:
-            node, edge = (first, second) if kind == "node" else (second, first)
-            if node not in index[edge]:
-                return "apart"
-            return "end" if types[edge] <= 3 else ("first", "second")[index[edge].index(node)]
         return None
 
     return [[(query[0], key[0], relation(query, key)) for key in tokens] for query in tokens]
@@ -99,33 +85,24 @@ def test_codes_tell_apart_what_words_tell_apart_and_nothing_else(padding):
         assert real.shape == (len(described), len(described))
         for (query, words), (key, _) in itertools.product(enumerate(described), enumerate(described)):
             code, word = int(real[query, key]), words[key]
-            assert 0 < code <= num_pair_codes(6, MAX_DISTANCE, with_edge_tokens=True)
+            assert 0 < code <= num_pair_codes(6, MAX_DISTANCE)
             assert word_of_code.setdefault(code, word) == word
             assert code_of_word.setdefault(word, code) == code
-    assert len(word_of_code) > 40
-
-
-def test_codes_without_edges_are_the_same_ones():
-    batch = batch_of([random_graph(11, motifs=3, seed=1), random_graph(7, seed=2, network=True)])
-    full, _ = codes_of(batch)
-    core, _ = codes_of(batch, with_edge_tokens=False)
-    assert torch.equal(core, full[:, : core.shape[1], : core.shape[1]])
-    assert core.max() <= num_pair_codes(6, MAX_DISTANCE, with_edge_tokens=False)
-    assert full.max() > num_pair_codes(6, MAX_DISTANCE, with_edge_tokens=False)
+    assert len(word_of_code) > 25
 
 
 def test_bias_is_a_lookup_and_a_linear_function_of_two_nodes():
     generator = torch.Generator().manual_seed(0)
-    codes = torch.randint(0, 5, (2, 7, 7), generator=generator)
+    codes = torch.randint(0, 5, (2, 6, 6), generator=generator)
     numbers = torch.randn(3, 2, 4, 4, generator=generator, dtype=torch.float64)
     table = torch.randn(4, 5, generator=generator, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(5, 3, generator=generator, dtype=torch.float64, requires_grad=True)
-    pairs = AttentionPairs(codes, numbers, (2, 4, 1))
-    expected = torch.zeros(5, 2, 7, 7, dtype=torch.float64)
-    for head, graph, query, key in itertools.product(range(5), range(2), range(7), range(7)):
+    pairs = AttentionPairs(codes, numbers, (2, 4))
+    expected = torch.zeros(5, 2, 6, 6, dtype=torch.float64)
+    for head, graph, query, key in itertools.product(range(5), range(2), range(6), range(6)):
         code = int(codes[graph, query, key])
         expected[head, graph, query, key] = table[code - 1, head].item() if code else torch.finfo(torch.float64).min
-        if 2 <= query < 6 and 2 <= key < 6:
+        if query >= 2 and key >= 2:
             product = weight[head] @ numbers[:, graph, query - 2, key - 2]
             expected[head, graph, query, key] += product.item()
     found = attention_bias(pairs, table, weight)
@@ -133,5 +110,5 @@ def test_bias_is_a_lookup_and_a_linear_function_of_two_nodes():
     found[codes.expand_as(found) > 0].sum().backward()
     counts = torch.bincount(codes.flatten(), minlength=5)[1:].double()
     torch.testing.assert_close(table.grad, counts[:, None].expand(4, 5), rtol=0, atol=1e-12)
-    real = (codes[:, 2:6, 2:6] > 0).double()
+    real = (codes[:, 2:, 2:] > 0).double()
     torch.testing.assert_close(weight.grad, (numbers * real).sum((1, 2, 3)).expand(5, 3), rtol=0, atol=1e-12)

@@ -28,7 +28,6 @@ def test_every_preset_builds_the_same_architecture(preset):
         "latent_size",
         "num_prior_components",
         "max_nodes",
-        "num_edge_token_layers",
         "max_distance",
     }
     changed = {name for name, value in config.to_dict().items() if tiny.to_dict()[name] != value}
@@ -77,8 +76,6 @@ def test_default_atom_types_of_one_configuration_are_its_own():
             )
         ),
         ({"num_attention_heads": 5}, r"hidden_size must be a multiple of num_attention_heads \(5\); got 24"),
-        ({"num_edge_token_layers": 4}, r"num_edge_token_layers must be from 0 to num_encoder_layers \(3\); got 4"),
-        ({"num_edge_token_layers": -1}, "num_edge_token_layers must be from 0 .*; got -1"),
         ({"num_edge_types": 5}, "num_edge_types must be at least 6 and num_motif_types at least"),
         ({"num_motif_types": 0}, r"num_motif_types at least \d; got 6 and 0"),
         ({"decoder_type": "twoshot"}, "decoder_type must be autoregressive or one_shot; got 'twoshot'"),

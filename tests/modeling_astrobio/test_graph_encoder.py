@@ -60,9 +60,8 @@ def token_places(graph, batch):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("edge_layers", [0, 1, 3])
-def test_relabelling_moves_the_states_and_changes_none(dtype, edge_layers):
-    encoder = encoder_of(dtype, num_edge_token_layers=edge_layers)
+def test_relabelling_moves_the_states_and_changes_none(dtype):
+    encoder = encoder_of(dtype)
     for graph in (random_graph(11, motifs=3, seed=1), random_graph(7, seed=2, network=True), six_ring()):
         generator = torch.Generator().manual_seed(1)
         orders = [
@@ -76,6 +75,23 @@ def test_relabelling_moves_the_states_and_changes_none(dtype, edge_layers):
         expected = torch.cat((start[0], start[1][motifs], start[2][nodes], start[3][edges]))
         torch.testing.assert_close(after, expected, **TOLERANCE[dtype])
         assert expected[1:].std(0).max() > 0.01 or len(graph["node_types"]) == 6
+
+
+def test_an_edge_is_read_off_its_two_nodes_after_the_last_layer():
+    encoder, graphs = encoder_of(), mixed_graphs()
+    batch = batch_of(graphs, padding=1)
+    seen = []
+    encoder.layers[-1].register_forward_hook(lambda _module, _inputs, states: seen.append(states))
+    found = encoder(**batch).token_states
+    nodes = seen[0][:, 1 + batch["motif_types"].shape[1] :]
+    start = found.shape[1] - batch["edge_types"].shape[1]
+    for row, graph in enumerate(graphs):
+        for edge, (first, second) in enumerate(graph["edge_index"].t().tolist()):
+            expected = (
+                nodes[row, first] + nodes[row, second] + encoder.edge_embedding.weight[graph["edge_types"][edge]]
+            )
+            expected = expected + encoder.edge_proj.weight @ graph["edge_features"][edge].double()
+            torch.testing.assert_close(found[row, start + edge], encoder.norm(expected), **EXACT)
 
 
 def test_plain_eigenvectors_do_depend_on_the_order_of_a_six_ring():
@@ -92,9 +108,8 @@ def test_plain_eigenvectors_do_depend_on_the_order_of_a_six_ring():
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("padding", [0, 3])
-@pytest.mark.parametrize("edge_layers", [0, 1, 3])
-def test_graphs_of_a_batch_do_not_know_of_one_another_nor_of_padding(dtype, padding, edge_layers):
-    encoder = encoder_of(dtype, num_edge_token_layers=edge_layers)
+def test_graphs_of_a_batch_do_not_know_of_one_another_nor_of_padding(dtype, padding):
+    encoder = encoder_of(dtype)
     graphs = mixed_graphs()
     batch = batch_of(graphs, dtype, padding)
     together = encoder(**batch)
@@ -109,11 +124,8 @@ def test_graphs_of_a_batch_do_not_know_of_one_another_nor_of_padding(dtype, padd
 
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
-@pytest.mark.parametrize("edge_layers", [0, 1, 3])
-def test_gradients_reach_every_parameter(implementation, edge_layers):
-    encoder = encoder_of(
-        implementation=implementation, num_edge_token_layers=edge_layers, structural_encodings=ALL_ENCODINGS
-    )
+def test_gradients_reach_every_parameter(implementation):
+    encoder = encoder_of(implementation=implementation, structural_encodings=ALL_ENCODINGS)
     # A weighting of tokens, as the norm makes the sum over a state constant.
     star = random_graph(9, bonds=[(0, place) for place in range(1, 9)])
     wheel = random_graph(8, bonds=[(0, 1), (0, 2), (0, 3), (0, 4), (0, 5), (0, 6), (1, 2), (1, 3), (1, 4), (1, 5)])
@@ -157,10 +169,10 @@ def test_eager_attention_returns_weights_that_sum_to_one_over_real_tokens():
     attention.register_forward_hook(lambda _module, _inputs, output: seen.append(output[1]))
     encoding = encoder(**batch_of(mixed_graphs(), padding=1))
     (weights,) = seen
-    total = encoding.token_mask.shape[1]
+    total = weights.shape[-1]
     assert weights.shape == (4, 3, total, total)
     torch.testing.assert_close(weights.sum(-1), torch.ones(4, 3, total).double(), **EXACT)
-    assert not weights[~encoding.token_mask[:, None, None, :].expand_as(weights)].any()
+    assert not weights[~encoding.token_mask[:, None, None, :total].expand_as(weights)].any()
     assert isinstance(attention, GraphAttention)
 
 

@@ -100,7 +100,7 @@ def test_noise_is_drawn_in_training_alone():
         assert torch.equal(model(**batch).loss, first)
 
 
-@pytest.mark.parametrize("overrides", [{}, {"constrain_decoding": False}, {"num_edge_token_layers": 0}])
+@pytest.mark.parametrize("overrides", [{}, {"constrain_decoding": False}])
 def test_gradients_reach_every_parameter(overrides):
     model = tiny_model(torch.float64, free_bits=0.0, **overrides).train()
     model(**molecule_batch(dtype=torch.float64), latent_latent_noise=noise_of(len(SMILES))).loss.backward()
@@ -240,16 +240,15 @@ def test_hidden_states_and_attentions_are_returned_where_asked_for():
     with torch.no_grad():
         output = model(**batch, output_hidden_states=True, output_attentions=True)
         plain = model(**batch)
-    tokens = output.token_mask.shape[1]
+    tokens = output.token_mask.shape[1] - batch["edge_types"].shape[1]
     assert plain.hidden_states is None
     assert plain.attentions is None
     assert torch.equal(output.loss, plain.loss)
     assert len(output.attentions) == 3
     assert len(output.hidden_states) == 4
     assert all(states.shape[0] == len(SMILES) and states.shape[2] == 24 for states in output.hidden_states)
-    # Edges attend in the first layer alone.
-    assert output.attentions[0].shape == (len(SMILES), 3, tokens, tokens)
     for weights in output.attentions:
+        assert weights.shape == (len(SMILES), 3, tokens, tokens)
         # Each real token's attention is shared among real tokens.
         real = output.token_mask[:, : weights.shape[-1]].bool()
         rows = weights.transpose(1, 2)[real]

@@ -13,6 +13,7 @@ from modeling_astrobio import AstroGraphVAEModel, AstroGraphVAEProcessor
 SMILES = ["CCO", "c1ccc2[nH]ccc2c1", "[NH3+]CC(=O)[O-]"]
 # What configuration, model and processor need and nothing else: no training code, no metabolic networks, no LLM.
 MODEL_CLOSURE = {
+    "attention_eager.py",
     "attention_graph_bias.py",
     "attention_small_graphs.py",
     "configuration_astro_graph_vae.py",
