@@ -23,13 +23,14 @@ from modeling_astrobio.training.graph_data import GraphRows, graph_batches, mole
 from modeling_astrobio.training.graph_evaluation import evaluate_graph_model
 from modeling_astrobio.training.graph_metrics.generation_report import generation_report
 from modeling_astrobio.training.graph_metrics.molecule_set import MoleculeSet
-from modeling_astrobio.training.graph_model import build_graph_model, graph_config, graph_processor, start_name
+from modeling_astrobio.training.graph_model import graph_config, graph_processor
 from modeling_astrobio.training.graph_prior import fit_latent_prior, load_mixture
 from modeling_astrobio.training.graph_recipe import GraphRecipe
 from modeling_astrobio.training.graph_report import draw_samples, generation_lines, write_graph_card
 from modeling_astrobio.training.graph_step import graph_step
 from modeling_astrobio.training.graph_trainer import GraphTransformerTrainer
 from modeling_astrobio.training.llm_report import plot_losses
+from modeling_astrobio.training.preset_model import build_preset_model, start_name
 from modeling_astrobio.training.run import run_recipe
 from modeling_astrobio.training.run_folder import RECIPE_NAME
 from modeling_astrobio.training.task import TrainingTask
@@ -72,7 +73,7 @@ class GraphVAETask(TrainingTask[GraphRecipe]):
     def build_trainer(self, arguments: TrainingArguments) -> GraphTransformerTrainer:
         recipe = self.recipe
         set_seed(arguments.seed)
-        model = build_graph_model(recipe, self.config)
+        model = build_preset_model(recipe, self.config)
         batches = {
             role: graph_batches(rows, recipe.data.batch_nodes, arguments.seed) for role, rows in self.graphs.items()
         }

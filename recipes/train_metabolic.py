@@ -22,7 +22,7 @@ from data_scripts.harness.errors import BuildError
 from modeling_astrobio.training.checkpoints import find_checkpoints
 from modeling_astrobio.training.constraint_terms import constraint_loss_terms
 from modeling_astrobio.training.errors import DataError
-from modeling_astrobio.training.graph_model import build_graph_model, graph_config, start_name
+from modeling_astrobio.training.graph_model import graph_config
 from modeling_astrobio.training.llm_report import plot_losses
 from modeling_astrobio.training.metabolic_completion import fit_prior_weights
 from modeling_astrobio.training.metabolic_data import GappedNetwork, Organism, ReactionPool, split_organisms
@@ -32,6 +32,7 @@ from modeling_astrobio.training.metabolic_recipe import MetabolicRecipe
 from modeling_astrobio.training.metabolic_report import recall_lines, write_metabolic_card
 from modeling_astrobio.training.metabolic_step import metabolic_step
 from modeling_astrobio.training.metabolic_trainer import CompletionTrainer
+from modeling_astrobio.training.preset_model import build_preset_model, start_name
 from modeling_astrobio.training.run import run_recipe
 from modeling_astrobio.training.run_folder import RECIPE_NAME
 from modeling_astrobio.training.task import TrainingTask
@@ -90,7 +91,7 @@ class MetabolicTask(TrainingTask[MetabolicRecipe]):
     def build_trainer(self, arguments: TrainingArguments) -> CompletionTrainer:
         recipe = self.recipe
         set_seed(arguments.seed)
-        model = build_graph_model(recipe, self.config, AutoModelForMultipleChoice)
+        model = build_preset_model(recipe, self.config, AutoModelForMultipleChoice)
         with torch.no_grad():
             model.prior_weight.copy_(torch.from_numpy(self.prior_weights))
         rows = arguments.max_steps * arguments.gradient_accumulation_steps * arguments.world_size

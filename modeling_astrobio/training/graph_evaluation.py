@@ -14,8 +14,8 @@ from .graph_metrics.active_units import active_units
 from .graph_metrics.generation_report import generation_report, split_half_floor
 from .graph_metrics.molecule_set import MoleculeSet
 from .graph_metrics.reconstruction import reconstruction_rate
-from .graph_model import random_graph_model
 from .graph_recipe import GraphRecipe
+from .preset_model import random_preset_model
 
 
 __all__ = ["draw_smiles", "evaluate_graph_model", "held_out_figures", "sample_residuals"]
@@ -158,7 +158,7 @@ def evaluate_graph_model(
             [smiles or "" for smiles in _smiles_of(processor, held_out[: settings.reference])], "held-out molecules"
         )
         known = MoleculeSet.known(list(training), "training molecules")
-        start = random_graph_model(recipe, model.config).eval()
+        start = random_preset_model(recipe, model.config).eval()
         start.to(device=model.device)
         generation = {"split-half floor": split_half_floor(reference, seed)}
         for name, drawer in (("untrained, with masks", start), ("trained", model)):

@@ -1,51 +1,14 @@
 """Recipes of the graph VAE: YAML that holds only what differs from the defaults below."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from .errors import RecipeError
 from .loss_guard import StabilitySection
+from .preset_model import PresetModelSection
 from .recipe import Recipe
 
 
-__all__ = ["GraphDataSection", "GraphEvaluationSection", "GraphModelSection", "GraphRecipe", "ObjectiveSection"]
-
-
-@dataclass
-class GraphModelSection:
-    """Where the model comes from.
-
-    Attributes:
-        preset: Preset of `AstroGraphVAEConfig` to start from random weights; exactly one of this and `checkpoint`.
-        checkpoint: Folder or Hub id of weights to continue from, loaded with `AutoModel`.
-        config: Fields of `AstroGraphVAEConfig` that differ from the preset.
-        dtype: Precision of the weights: "float32" or "bfloat16".
-        attn_implementation: Kernel of the attention, "eager" or "sdpa"; `None` lets transformers choose.
-    """
-
-    preset: str | None = None
-    checkpoint: str | None = None
-    config: dict[str, Any] = field(default_factory=dict)
-    dtype: str = "float32"
-    attn_implementation: str | None = None
-
-    def check(self) -> None:
-        """Refuse values that contradict one another.
-
-        Raises:
-            RecipeError: Naming the key, what it needs and what it got.
-        """
-        if (self.preset is None) == (self.checkpoint is None):
-            raise RecipeError(
-                f"exactly one of model.preset and model.checkpoint must be set; got preset={self.preset!r}, "
-                f"checkpoint={self.checkpoint!r}."
-            )
-        if self.checkpoint is not None and self.config:
-            raise RecipeError(
-                f"model.config changes a preset, and a checkpoint has its own; got {sorted(self.config)}. Remove them."
-            )
-        if self.dtype not in ("float32", "bfloat16"):
-            raise RecipeError(f"model.dtype must be float32 or bfloat16; got {self.dtype!r}.")
+__all__ = ["GraphDataSection", "GraphEvaluationSection", "GraphRecipe", "ObjectiveSection"]
 
 
 @dataclass
@@ -119,7 +82,7 @@ class GraphRecipe(Recipe):
     fault, and none for standing above the others.
 
     Attributes:
-        model: See `GraphModelSection`.
+        model: See `PresetModelSection`.
         data: See `GraphDataSection`.
         objective: See `ObjectiveSection`.
         evaluation: See `GraphEvaluationSection`.
@@ -130,7 +93,7 @@ class GraphRecipe(Recipe):
     training_defaults = {"per_device_train_batch_size": 1, "per_device_eval_batch_size": 1, "weight_decay": 0.01}
 
     stability: StabilitySection = field(default_factory=lambda: StabilitySection(spike_sigma=0.0))
-    model: GraphModelSection = field(default_factory=GraphModelSection)
+    model: PresetModelSection = field(default_factory=PresetModelSection)
     data: GraphDataSection = field(default_factory=GraphDataSection)
     objective: ObjectiveSection = field(default_factory=ObjectiveSection)
     evaluation: GraphEvaluationSection = field(default_factory=GraphEvaluationSection)

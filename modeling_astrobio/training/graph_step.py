@@ -9,8 +9,9 @@ from modeling_astrobio import AstroGraphVAEConfig
 from modeling_astrobio.graph_features import NODE_FEATURES
 from modeling_astrobio.graph_record import GraphRecord, collate_graphs
 
-from .graph_model import graph_config, random_graph_model, start_name
+from .graph_model import graph_config
 from .graph_recipe import GraphRecipe
+from .preset_model import random_preset_model, start_name
 from .training_step import TrainingStep
 
 
@@ -30,7 +31,7 @@ def graph_step(recipe: GraphRecipe) -> TrainingStep:
         recipe,
         name=start_name(recipe),
         identity=repr((recipe.model, graphs)),
-        make_model=functools.partial(random_graph_model, recipe, config),
+        make_model=functools.partial(random_preset_model, recipe, config),
         make_batch=functools.partial(_batch, config, graphs),
         micro_batch=graphs,
         items=graphs,

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from .errors import RecipeError
-from .graph_recipe import GraphModelSection
 from .metabolic_questions import QuestionSettings
+from .preset_model import PresetModelSection
 from .recipe import Recipe
 
 
@@ -68,7 +68,7 @@ class MetabolicRecipe(Recipe):
     """Everything a run of `recipes/train_metabolic.py` depends on.
 
     Attributes:
-        model: See `GraphModelSection`.
+        model: See `PresetModelSection`.
         data: See `MetabolicDataSection`.
         questions: See `QuestionSettings`.
         objective: See `CompletionObjectiveSection`.
@@ -90,7 +90,7 @@ class MetabolicRecipe(Recipe):
         "include_num_input_tokens_seen": "no",
     }
 
-    model: GraphModelSection = field(default_factory=GraphModelSection)
+    model: PresetModelSection = field(default_factory=PresetModelSection)
     data: MetabolicDataSection = field(default_factory=MetabolicDataSection)
     questions: QuestionSettings = field(default_factory=QuestionSettings)
     objective: CompletionObjectiveSection = field(default_factory=CompletionObjectiveSection)

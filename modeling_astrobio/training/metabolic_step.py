@@ -11,9 +11,10 @@ from ..graph_record import GraphRecord, collate_graphs
 from ..metabolic_network import Compound
 from ..metabolic_tensors import bipartite_record, compound_features, reaction_features
 from ..modeling_astro_graph_vae_gap_filling import PRIOR_FEATURES
-from .graph_model import graph_config, random_graph_model, start_name
+from .graph_model import graph_config
 from .metabolic_questions import QuestionSettings
 from .metabolic_recipe import MetabolicRecipe
+from .preset_model import random_preset_model, start_name
 from .training_step import TrainingStep
 
 
@@ -40,7 +41,7 @@ def metabolic_step(recipe: MetabolicRecipe) -> TrainingStep:
         recipe,
         name=start_name(recipe),
         identity=repr((recipe.model, settings)),
-        make_model=functools.partial(random_graph_model, recipe, config, AutoModelForMultipleChoice),
+        make_model=functools.partial(random_preset_model, recipe, config, AutoModelForMultipleChoice),
         make_batch=functools.partial(_batch, config, settings),
         micro_batch=1,
         items=graphs,
