@@ -4,14 +4,24 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForImageToImage,
+    AutoModelForMaskedImageModeling,
     AutoModelForMultipleChoice,
     AutoModelForSequenceClassification,
+    AutoModelForTimeSeriesPrediction,
     AutoProcessor,
 )
 
+from .configuration_astro_datacube import ASTRO_DATACUBE_PRESETS, AstroDatacubeConfig
 from .configuration_astro_graph_vae import ASTRO_GRAPH_VAE_PRESETS, AstroGraphVAEConfig
 from .configuration_astro_llm import ASTRO_LLM_PRESETS, AstroLLMConfig
 from .graph_few_shot import GraphFewShotAdapter
+from .modeling_astro_datacube import AstroDatacubeModel, AstroDatacubePreTrainedModel
+from .modeling_astro_datacube_heads import (
+    AstroDatacubeForForecasting,
+    AstroDatacubeForMaskedReconstruction,
+    AstroDatacubeForSteadyState,
+)
 from .modeling_astro_graph_vae import AstroGraphVAEModel, AstroGraphVAEPreTrainedModel
 from .modeling_astro_graph_vae_gap_filling import AstroGraphVAEForReactionCompletion
 from .modeling_astro_graph_vae_properties import AstroGraphVAEForPropertyPrediction
@@ -21,13 +31,22 @@ from .modeling_astro_llm import (
     AstroLLMModel,
     AstroLLMPreTrainedModel,
 )
+from .processing_astro_datacube import AstroDatacubeProcessor
 from .processing_astro_graph_vae import AstroGraphVAEProcessor
 from .version import __version__
 
 
 __all__ = [
+    "ASTRO_DATACUBE_PRESETS",
     "ASTRO_GRAPH_VAE_PRESETS",
     "ASTRO_LLM_PRESETS",
+    "AstroDatacubeConfig",
+    "AstroDatacubeForForecasting",
+    "AstroDatacubeForMaskedReconstruction",
+    "AstroDatacubeForSteadyState",
+    "AstroDatacubeModel",
+    "AstroDatacubePreTrainedModel",
+    "AstroDatacubeProcessor",
     "AstroGraphVAEConfig",
     "AstroGraphVAEForPropertyPrediction",
     "AstroGraphVAEForReactionCompletion",
@@ -53,6 +72,15 @@ for _config_class, _model_classes in (
         },
     ),
     (
+        AstroDatacubeConfig,
+        {
+            AutoModel: AstroDatacubeModel,
+            AutoModelForImageToImage: AstroDatacubeForSteadyState,
+            AutoModelForMaskedImageModeling: AstroDatacubeForMaskedReconstruction,
+            AutoModelForTimeSeriesPrediction: AstroDatacubeForForecasting,
+        },
+    ),
+    (
         AstroGraphVAEConfig,
         {
             AutoModel: AstroGraphVAEModel,
@@ -66,5 +94,9 @@ for _config_class, _model_classes in (
     for _auto_class, _model_class in _model_classes.items():
         _auto_class.register(_config_class, _model_class)
         _model_class.register_for_auto_class(_auto_class.__name__)
-AutoProcessor.register(AstroGraphVAEConfig, AstroGraphVAEProcessor)
-AstroGraphVAEProcessor.register_for_auto_class()
+for _config_class, _processor_class in (
+    (AstroDatacubeConfig, AstroDatacubeProcessor),
+    (AstroGraphVAEConfig, AstroGraphVAEProcessor),
+):
+    AutoProcessor.register(_config_class, _processor_class)
+    _processor_class.register_for_auto_class()

@@ -10,9 +10,11 @@ import numpy as np
 import xarray as xr
 
 from data_scripts.climate.planets import Planet, planet_from_exoplasim
-from data_scripts.climate.units import as_unit, registry, to_unit
+from data_scripts.climate.units import to_unit
 from data_scripts.climate.variables import ATMOSPHERE, SURFACE, variable_named
 from data_scripts.harness.errors import BuildError
+from modeling_astrobio.cube_axes import axis_degrees, axis_levels, axis_numbers, find_axis
+from modeling_astrobio.cube_errors import CubeError
 
 
 __all__ = ["PLANET_FILE", "Block", "ClimateCube", "read_cube"]
@@ -21,17 +23,6 @@ __all__ = ["PLANET_FILE", "Block", "ClimateCube", "read_cube"]
 PLANET_FILE = "planet.json"
 # What ExoPlaSim writes, where that is not the unit that its files state.
 _EXOPLASIM_UNITS = {"relative_humidity": "%"}
-_SIGMA = ("atmosphere_sigma_coordinate", "sigma_coordinate")
-# By CF axis attribute, standard name, unit, or name, in this order of trust.
-_AXES = {
-    "X": ({"longitude"}, {"lon", "longitude", "x"}),
-    "Y": ({"latitude"}, {"lat", "latitude", "y"}),
-    "Z": (
-        {"air_pressure", *_SIGMA},
-        {"lev", "level", "plev", "pressure_level", "isobaric", "sigma"},
-    ),
-    "T": ({"time"}, {"time", "month", "valid_time", "t"}),
-}
 
 
 @dataclass(frozen=True)
@@ -98,8 +89,15 @@ def read_cube(path: Path) -> ClimateCube:
         data = xr.open_dataset(path, decode_times=False, engine="zarr" if path.is_dir() else None)
     except (OSError, ValueError, KeyError) as error:
         raise BuildError(f"{path.name} must be a NetCDF file or a Zarr store; {error}") from error
+    try:
+        return _read(data, path)
+    except CubeError as error:
+        raise BuildError(str(error)) from error
+
+
+def _read(data: xr.Dataset, path: Path) -> ClimateCube:
     with data:
-        axes = {axis: _find_axis(data, axis, path.name) for axis in "XYZT"}
+        axes = {axis: find_axis(data, axis, path.name) for axis in "XYZT"}
         conversions: list[str] = []
         blocks, used = {}, set()
         for kind, order in (("atmosphere", "TZYX"), ("surface", "TYX")):
@@ -112,16 +110,16 @@ def read_cube(path: Path) -> ClimateCube:
                 f"{path.name} must hold a variable on levels, on the axes {', '.join(axes[axis] for axis in 'TZYX')} "
                 f"and no other, with a standard name of {expected}; has none."
             )
-        level_kind, levels = _levels(data[axes["Z"]], path.name)
+        level_kind, levels = axis_levels(data[axes["Z"]], path.name)
         return ClimateCube(
             name=str(data.attrs.get("run_name", path.stem)),
             atmosphere=blocks["atmosphere"],
             surface=blocks["surface"],
             level_kind=level_kind,
             levels=levels,
-            latitude_deg=_degrees(data[axes["Y"]], 90.0, path.name),
-            longitude_deg=_degrees(data[axes["X"]], 360.0, path.name),
-            time=_numbers(data[axes["T"]], path.name),
+            latitude_deg=axis_degrees(data[axes["Y"]], 90.0, path.name),
+            longitude_deg=axis_degrees(data[axes["X"]], 360.0, path.name),
+            time=axis_numbers(data[axes["T"]], path.name),
             time_unit=str(data[axes["T"]].attrs.get("units", "")),
             calendar=str(data[axes["T"]].attrs.get("calendar", "")),
             planet=_planet(data, path),
@@ -130,26 +128,6 @@ def read_cube(path: Path) -> ClimateCube:
             attributes={str(name): _plain(value) for name, value in data.attrs.items()},
             sha256=_sha256(path),
         )
-
-
-def _find_axis(data: xr.Dataset, axis: str, where: str) -> str:
-    standard_names, names = _AXES[axis]
-    tests = (
-        lambda c: c.attrs.get("axis") == axis,
-        lambda c: c.attrs.get("standard_name") in standard_names,
-        lambda c: c.name.lower() in names,
-    )
-    coordinates = [data[name] for name in data.dims if name in data.coords]
-    for test in tests:
-        found = [str(coordinate.name) for coordinate in coordinates if test(coordinate)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise BuildError(f"{where} must have one {axis} axis; got {', '.join(found)}. Split the file.")
-    raise BuildError(
-        f"{where} must have a coordinate for its {axis} axis ({', '.join(sorted(names))}, or the attribute axis); "
-        f"it has {', '.join(map(str, data.dims))}."
-    )
 
 
 def _read_block(
@@ -185,50 +163,6 @@ def _read_block(
     shape = tuple(data.sizes[dim] for dim in dims)
     stacked = np.stack([found[name][0] for name in names]) if names else np.empty((0, *shape), np.float32)
     return Block(names, [found[name][1] for name in names], stacked), used
-
-
-def _numbers(coordinate: xr.DataArray, where: str) -> np.ndarray:
-    """Return an axis, which must rise or fall."""
-    try:
-        values = np.asarray(coordinate.values, dtype=np.float64)
-    except ValueError as error:
-        raise BuildError(f"{coordinate.name} of {where} must be numbers; {error}.") from error
-    steps = np.diff(values)
-    if not (values.size and np.isfinite(values).all() and ((steps > 0).all() or (steps < 0).all())):
-        raise BuildError(
-            f"{coordinate.name} of {where} must be finite numbers that rise or fall; got {values.size} of them: "
-            f"{', '.join(f'{value:g}' for value in values[:9])}{' ...' if values.size > 9 else ''}."
-        )
-    return values
-
-
-def _levels(coordinate: xr.DataArray, where: str) -> tuple[str, np.ndarray]:
-    values = _numbers(coordinate, where)
-    unit = as_unit(str(coordinate.attrs.get("units", "")), f"{coordinate.name} of {where}")
-    if unit.is_compatible_with("Pa") and values.min() > 0:
-        return "pressure", np.asarray(registry.Quantity(values, unit).to("Pa").magnitude)
-    # Without a standard name a stated unit is enough: hybrid levels and level numbers have one.
-    stated = coordinate.attrs.get("standard_name") or (coordinate.attrs.get("units") and _SIGMA[0])
-    if stated in _SIGMA and unit.dimensionless and values.min() >= 0 and values.max() <= 1.0:
-        return "sigma", values
-    raise BuildError(
-        f"{coordinate.name} of {where} must be a pressure, or sigma from 0 to 1 with the standard name "
-        f"{_SIGMA[0]}; got {coordinate.attrs.get('standard_name', 'no standard name')}, {values.min():g} to "
-        f"{values.max():g} in {coordinate.attrs.get('units', 'no unit')!r}. Interpolate other levels to pressures."
-    )
-
-
-def _degrees(coordinate: xr.DataArray, most: float, where: str) -> np.ndarray:
-    values = _numbers(coordinate, where)
-    unit = str(coordinate.attrs.get("units", ""))
-    # Without a unit, what is beyond a circle in radians is in degrees.
-    in_degrees = unit.lower().startswith("deg") if unit else np.abs(values).max() > 2 * np.pi
-    if not in_degrees or np.abs(values).max() > most or np.ptp(values) >= 360:
-        raise BuildError(
-            f"{coordinate.name} of {where} must be in degrees within +-{most:g}, and no meridian twice; got "
-            f"{values.min():g} to {values.max():g} in {unit or 'no unit'!r}."
-        )
-    return values
 
 
 def _planet(data: xr.Dataset, path: Path) -> Planet:

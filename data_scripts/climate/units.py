@@ -1,38 +1,13 @@
-"""Units as CF files write them."""
+"""Units of a cube's variables."""
 
 import numpy as np
-import pint
-from cf_xarray.units import units as registry
 
 from data_scripts.climate.variables import Variable
 from data_scripts.harness.errors import BuildError
+from modeling_astrobio.cube_units import as_unit, registry
 
 
-__all__ = ["as_unit", "to_unit"]
-
-
-# What models write for a number without unit, and pint does not know.
-_DIMENSIONLESS = {"", "1", "-", "nondimen", "nondimensional", "dimensionless", "fraction", "0-1"}
-_ANGLES = {"degree", "radian"}
-
-
-def as_unit(text: str, where: str) -> pint.Unit:
-    """Read a unit.
-
-    Raises:
-        BuildError: If it is none, or has an angle in it: `deg K` is read as one.
-    """
-    if text.strip().lower() in _DIMENSIONLESS:
-        return registry.parse_units("dimensionless")
-    try:
-        unit = registry.parse_units(text)
-    except (pint.UndefinedUnitError, pint.errors.DefinitionSyntaxError, TypeError, ValueError) as error:
-        raise BuildError(
-            f"units of {where} must be units as CF writes them; got {text!r}. Correct the file."
-        ) from error
-    if _ANGLES & set(map(str, unit._units)):
-        raise BuildError(f"units of {where} must have no angle; got {text!r}. Correct the file: `K`, not `deg K`.")
-    return unit
+__all__ = ["to_unit"]
 
 
 def to_unit(values: np.ndarray, text: str, variable: Variable, where: str) -> tuple[np.ndarray, list[str]]:

@@ -1,0 +1,117 @@
+"""The physics of predicted fields: which system they lie on, and their correction to what is conserved.
+
+Shape suffixes: B batch, V variables on levels, S at the surface, L levels, Y latitudes, X longitudes.
+"""
+
+from collections.abc import Mapping
+
+import torch
+
+from .climate_constraints import ClimateCorrection, apply_climate_constraints
+from .climate_levels import pressure_levels, sigma_levels
+from .climate_planet import PlanetParameters
+from .climate_residuals import open_ledger
+from .climate_state import ClimateSystem
+from .configuration_astro_datacube import AstroDatacubeConfig
+from .datacube_grid import WorkGrid
+
+
+__all__ = ["CubePhysics"]
+
+Ledger = Mapping[str, torch.Tensor]
+
+
+class CubePhysics:
+    """The constraints of a configuration, on the planets and the grid of a batch.
+
+    Args:
+        config: Names of variables, planet parameters and constraints.
+        work: The grid.
+        levels: Pressure over nominal surface pressure, shape (B, L), the same for the whole batch.
+        planet: Shape (B, N), see `AstroDatacubeModel.forward`.
+        forcing_fields: Shape (B, F, Y, X); `sg` of it is the surface geopotential.
+        step_s: Length of a step, s, shape (B,), the same for the whole batch; `None` in a closed system.
+
+    Raises:
+        ValueError: If levels or steps differ within the batch, or a parameter that the constraints read is not known.
+    """
+
+    def __init__(
+        self,
+        config: AstroDatacubeConfig,
+        work: WorkGrid,
+        levels: torch.Tensor,
+        planet: torch.Tensor,
+        forcing_fields: torch.Tensor | None,
+        step_s: torch.Tensor | None,
+    ):
+        self.config = config
+        for name, value in (("levels", levels), ("lead_time_s", step_s)):
+            if value is not None and not torch.equal(value, value[:1].expand_as(value)):
+                raise ValueError(
+                    f"{name} must be the same for the whole batch where constraints are on; got different ones. Batch "
+                    "cubes by them, or switch the constraints off."
+                )
+        ground = None
+        if "sg" in config.forcing_variables and forcing_fields is not None:
+            ground = forcing_fields[:, config.forcing_variables.index("sg")]
+        self.system = ClimateSystem(
+            planet=self._planet(planet),
+            cell_weights=work.grid.cell_weights,
+            levels=self._levels(levels, planet),
+            step_s=None if step_s is None else float(step_s[0]),
+            surface_geopotential=ground,
+            closed=config.is_closed_system,
+        )
+
+    def _planet(self, planet: torch.Tensor) -> PlanetParameters:
+        values = dict(zip(self.config.planet_parameters, planet.unbind(1), strict=True))
+        # A layer of shallow water has a gravity and no air: what is not read is 1.
+        read = ("gravity_m_s2",) if set(self.config.constraints) <= {"shallow_water"} else PlanetParameters._fields
+        wanted = {name: values.get(name) if name in read else torch.ones_like(planet[:, 0]) for name in read}
+        for name, value in wanted.items():
+            if value is None or not bool(value.isfinite().all()):
+                raise ValueError(
+                    f"planet must hold {name} where constraints are on; it is not known. Give it, or switch the "
+                    "constraints off."
+                )
+        ones = torch.ones_like(planet[:, 0])
+        return PlanetParameters(**{name: wanted.get(name, ones) for name in PlanetParameters._fields})
+
+    def _levels(self, levels: torch.Tensor, planet: torch.Tensor):
+        if not levels.shape[1]:
+            return None
+        mid = levels[0].double().cpu()
+        if self.config.level_kind == "sigma":
+            return sigma_levels(mid)
+        index = self.config.planet_parameters.index("surface_pressure_pa")
+        return pressure_levels(mid * float(planet[0, index]))
+
+    def state(self, level_fields: torch.Tensor | None, surface_fields: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        """Return fields by name; of fields (B, V, L, Y, X) and (B, S, Y, X)."""
+        found: dict[str, torch.Tensor] = {}
+        for fields, names in (
+            (level_fields, self.config.level_variables),
+            (surface_fields, self.config.surface_variables),
+        ):
+            if fields is not None:
+                found.update(zip(names, fields.unbind(1), strict=True))
+        return found
+
+    def fields(self, state: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Return fields on levels and at the surface; the inverse of `state`."""
+        level, surface = (
+            torch.stack([state[name] for name in names], dim=1) if names else None
+            for names in (self.config.level_variables, self.config.surface_variables)
+        )
+        return level, surface
+
+    def open(self, state: Mapping[str, torch.Tensor]) -> Ledger:
+        """Return what an initial state holds of what is conserved."""
+        return open_ledger(state, self.system, self.config.constraints)
+
+    def correct(self, state: Mapping[str, torch.Tensor], ledger: Ledger, training: bool) -> ClimateCorrection:
+        """Return a predicted state that every constraint holds of, see `apply_climate_constraints`."""
+        return apply_climate_constraints(
+            state, self.system, ledger, self.config.constraints, training=training, validate=False
+        )

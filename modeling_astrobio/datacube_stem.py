@@ -1,0 +1,158 @@
+"""From fields of a climate to features of each level of each column, and from features back to fields.
+
+Shape suffixes: B batch, V variables on levels, S at the surface, F forcing variables, T states read, L levels, Y
+latitudes, X longitudes, P rows and columns of a patch, D width.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from .configuration_astro_datacube import AstroDatacubeConfig
+from .datacube_grid import WorkGrid
+from .datacube_levels import LevelEmbedding
+from .datacube_statistics import level_statistic, surface_statistic
+
+
+__all__ = ["CubeHead", "CubeStem", "StemFeatures"]
+
+
+class StemFeatures(NamedTuple):
+    """What the stem says of a batch.
+
+    Attributes:
+        states: Of each level, the surface last, shape (B, L + 1, Y / P, X / P, D).
+        embedding: Of where the levels lie, shape (B, L + 1, D).
+        is_present: Which levels hold any value, bool, shape (B, L + 1); the surface always.
+    """
+
+    states: torch.Tensor
+    embedding: torch.Tensor
+    is_present: torch.Tensor
+
+
+def _with_mask(values: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Return normalised values, 0 where they are missing, and where they are there, stacked along a first axis."""
+    known = values.isfinite()
+    normalised = torch.where(known, (values.float() - mean) / scale, 0.0)
+    return torch.stack((normalised, known.float()))
+
+
+class CubeStem(nn.Module):
+    """Convolve the patches of each level, and of the surface, with their missing values marked."""
+
+    def __init__(self, config: AstroDatacubeConfig):
+        super().__init__()
+        self.config = config
+        width, patch = config.hidden_size, config.patch_size
+        level_channels = len(config.level_variables) * config.num_input_steps
+        surface_channels = len(config.surface_variables) * config.num_input_steps + len(config.forcing_variables)
+        # One more cell on each side of a patch.
+        self.level_conv = nn.Conv2d(2 * level_channels, width, patch + 2, stride=patch) if level_channels else None
+        self.surface_conv = nn.Conv2d(2 * surface_channels + 2, width, patch + 2, stride=patch)
+        self.embedding = LevelEmbedding(config)
+
+    def forward(
+        self,
+        level_fields: torch.Tensor | None,
+        surface_fields: torch.Tensor | None,
+        forcing_fields: torch.Tensor | None,
+        levels: torch.Tensor,
+        work: WorkGrid,
+    ) -> StemFeatures:
+        """Read fields in SI units, NaN where a value is missing.
+
+        Args:
+            level_fields: Shape (B, V, T, L, Y, X).
+            surface_fields: Shape (B, S, T, Y, X).
+            forcing_fields: Shape (B, F, Y, X).
+            levels: Pressure over nominal surface pressure, shape (B, L).
+            work: The grid.
+        """
+        embedding = self.embedding(levels)
+        surface = self._surface_states(surface_fields, forcing_fields, len(levels), levels.device, work)
+        states, is_present = surface[:, None], levels.new_ones(len(levels), 1, dtype=torch.bool)
+        if self.level_conv is not None and level_fields is not None:
+            states = torch.cat((self._level_states(level_fields, levels, work), states), dim=1)
+            has_values = level_fields.isfinite().flatten(4).any(-1).flatten(1, 2).any(1)
+            is_present = torch.cat((has_values, is_present), dim=1)
+        elif levels.shape[1]:
+            states = torch.cat((torch.zeros_like(states).expand(-1, levels.shape[1], -1, -1, -1), states), dim=1)
+            is_present = torch.cat((torch.ones_like(levels, dtype=torch.bool), is_present), dim=1)
+        return StemFeatures(states + embedding[:, :, None, None], embedding, is_present)
+
+    def _level_states(self, fields: torch.Tensor, levels: torch.Tensor, work: WorkGrid) -> torch.Tensor:
+        names, statistics = self.config.level_variables, self.config.statistics
+        mean, scale = (
+            level_statistic(statistics, names, kind, levels)[:, :, None, :, None, None] for kind in ("mean", "scale")
+        )
+        channels = _with_mask(fields, mean, scale)
+        turns = self._turns(names, (2, 1, len(names), 1, 1))
+        channels = work.extend(channels, turns)
+        # (2, B, V, T, L, Y, X) to one image of each level.
+        images = channels.permute(1, 4, 0, 2, 3, 5, 6).flatten(2, 4).flatten(0, 1)
+        states = self.level_conv(images.to(self.level_conv.weight.dtype))
+        return states.unflatten(0, levels.shape).permute(0, 1, 3, 4, 2)
+
+    def _surface_states(self, surface_fields, forcing_fields, batch, device, work: WorkGrid) -> torch.Tensor:
+        """Of surface and forcing fields, with the sine and cosine of the latitude, shape (B, Y / P, X / P, D)."""
+        parts = []
+        for fields, names in (
+            (surface_fields, self.config.surface_variables),
+            (None if forcing_fields is None else forcing_fields[:, :, None], self.config.forcing_variables),
+        ):
+            if fields is None or not names:
+                continue
+            mean, scale = (
+                surface_statistic(self.config.statistics, names, kind, device).view(1, -1, 1, 1, 1)
+                for kind in ("mean", "scale")
+            )
+            turns = self._turns(names, (2, 1, len(names), 1))
+            channels = work.extend(_with_mask(fields, mean, scale), turns)
+            parts.append(channels.transpose(0, 1).flatten(1, 3))
+        latitude = torch.deg2rad(work.grid.latitude_deg).to(device)
+        rows = torch.stack((latitude.sin(), latitude.cos())).float()
+        geometry = work.extend(rows[..., None].expand(-1, -1, len(work.grid.longitude_deg)))
+        parts.append(geometry.expand(batch, -1, -1, -1))
+        images = torch.cat(parts, dim=1).to(self.surface_conv.weight.dtype)
+        return self.surface_conv(images).permute(0, 2, 3, 1)
+
+    def _turns(self, names: list, shape: tuple[int, ...]) -> torch.Tensor:
+        """Which channels change their sign across a pole: values of vectors, and no marks of what is missing."""
+        vectors = torch.tensor([name in self.config.vector_variables for name in names])
+        turns = vectors.view(1, 1, -1, *(1,) * (len(shape) - 3)).expand(shape).clone()
+        turns[1] = False
+        return turns
+
+
+class CubeHead(nn.Module):
+    """Fields from features: normalised, on the cube's own grid."""
+
+    def __init__(self, config: AstroDatacubeConfig):
+        super().__init__()
+        self.patch = config.patch_size
+        area = config.patch_size**2
+        has_levels, has_surface = config.level_variables, config.surface_variables
+        self.level_proj = nn.Linear(config.hidden_size, len(has_levels) * area) if has_levels else None
+        self.surface_proj = nn.Linear(config.hidden_size, len(has_surface) * area) if has_surface else None
+
+    def forward(self, states: torch.Tensor, work: WorkGrid) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Return fields on levels, shape (B, V, L, Y, X), and at the surface, (B, S, Y, X), float32.
+
+        Args:
+            states: Shape (B, L + 1, Y / P, X / P, D), the surface last.
+            work: The grid.
+        """
+        level = surface = None
+        if self.level_proj is not None:
+            level = self._unfold(self.level_proj(states[:, :-1]), work)
+        if self.surface_proj is not None:
+            surface = self._unfold(self.surface_proj(states[:, -1:]), work)[:, :, 0]
+        return level, surface
+
+    def _unfold(self, patches: torch.Tensor, work: WorkGrid) -> torch.Tensor:
+        """Return shape (B, V, L, Y, X) of (B, L, Y / P, X / P, V * P * P)."""
+        batch, levels, rows, columns, _ = patches.shape
+        cut = patches.view(batch, levels, rows, columns, -1, self.patch, self.patch).permute(0, 4, 1, 2, 5, 3, 6)
+        return work.restrict(cut.reshape(batch, -1, levels, rows * self.patch, columns * self.patch).float())
