@@ -15,7 +15,7 @@ from .attention_sphere import SphereAttention
 from .configuration_astro_datacube import AstroDatacubeConfig
 from .datacube_conditioning import AdaptiveNorm
 from .rotary_sphere import SphereRotations
-from .sphere_windows import SphereWindows, continue_rows
+from .sphere_windows import SphereWindows, continue_around
 
 
 __all__ = ["ConvolutionBlock", "GlobalBlock", "GridMerging", "GridSplitting", "ScaleGeometry", "WindowBlock"]
@@ -60,9 +60,7 @@ class ConvolutionBlock(GradientCheckpointingLayer):
         self.dropout = nn.Dropout(config.hidden_dropout)
 
     def forward(self, states: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        reach, width = self.reach, states.shape[3]
-        padded = continue_rows(states, reach, reach)
-        padded = torch.cat((padded[:, :, :, width - reach :], padded, padded[:, :, :, :reach]), dim=3)
+        padded = continue_around(states, self.reach)
         # Channels last already, as a convolution of depth one likes them best.
         convolved = self.depthwise(padded.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         normed, gate = self.mlp_norm(convolved.reshape(states.shape), condition)

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from transformers.utils import is_tracing
 
 from .configuration_astro_datacube import AstroDatacubeConfig
 from .datacube_blocks import ScaleGeometry
@@ -92,22 +93,36 @@ def work_grid(latitude_deg: torch.Tensor, longitude_deg: torch.Tensor, config: A
     Raises:
         ValueError: If an axis is no global one; names the axis and the remedy.
     """
-    return _work_grid(
-        tuple(latitude_deg.double().tolist()),
-        tuple(longitude_deg.double().tolist()),
+    shape = (
         config.total_stride,
         config.patch_size,
         tuple(config.window_size),
         tuple(width // heads for width, heads in zip(config.hidden_sizes, config.num_attention_heads, strict=True)),
     )
+    if is_tracing(latitude_deg):
+        # There are no values to check; what a step takes depends on how many there are alone.
+        rows = latitude_deg.double()
+        return _made(SphereGrid(rows, longitude_deg.double(), "bounds", rows.cos(), False, False), *shape)
+    return _work_grid(tuple(latitude_deg.double().tolist()), tuple(longitude_deg.double().tolist()), *shape)
 
 
 @functools.lru_cache(maxsize=16)
-def _work_grid(latitude, longitude, total_stride, patch_size, window_size, head_dims) -> WorkGrid:
-    grid = sphere_grid(torch.tensor(latitude, dtype=torch.float64), torch.tensor(longitude, dtype=torch.float64))
-    extra = -len(latitude) % total_stride
+def _work_grid(latitude: tuple[float, ...], longitude: tuple[float, ...], *shape) -> WorkGrid:
+    axes = (torch.tensor(axis, dtype=torch.float64) for axis in (latitude, longitude))
+    return _made(sphere_grid(*axes), *shape)
+
+
+def _made(
+    grid: SphereGrid,
+    total_stride: int,
+    patch_size: int,
+    window_size: tuple[int, int],
+    head_dims: tuple[int, ...],
+) -> WorkGrid:
+    height, longitudes = len(grid.latitude_deg), len(grid.longitude_deg)
+    extra = -height % total_stride
     # Twice the coarsest cell, as each needs one opposite to it.
-    columns = math.ceil(len(longitude) / (2 * total_stride)) * 2 * total_stride
+    columns = math.ceil(longitudes / (2 * total_stride)) * 2 * total_stride
     before, after = extra // 2, extra - extra // 2
     rows_rad = torch.deg2rad(_continued_latitudes(grid, before, after))
     scales = []
@@ -115,12 +130,11 @@ def _work_grid(latitude, longitude, total_stride, patch_size, window_size, head_
         stride = patch_size * 2**index
         centres = rows_rad.view(-1, stride).mean(1)
         width = columns // stride
-        meridians = torch.arange(width, dtype=torch.float64) * (2 * math.pi / width)
+        meridians = torch.arange(width, dtype=torch.float64, device=centres.device) * (2 * math.pi / width)
         plain, shifted = (sphere_windows(len(centres), width, window_size, is_shifted) for is_shifted in (False, True))
         spacing = (centres[-1] - centres[0]) / max(len(centres) - 1, 1)
-        in_window = sphere_rotations(
-            torch.arange(plain.rows, dtype=torch.float64) * spacing, meridians[: plain.columns], head_dim, width
-        )
+        rows_of_window = torch.arange(plain.rows, dtype=torch.float64, device=centres.device) * spacing
+        in_window = sphere_rotations(rows_of_window, meridians[: plain.columns], head_dim, width)
         in_grid = sphere_rotations(centres, meridians, head_dim, width)
         scales.append(ScaleGeometry((plain, shifted), in_window, in_grid))
     return WorkGrid(grid, before, after, columns, tuple(scales))
@@ -129,7 +143,7 @@ def _work_grid(latitude, longitude, total_stride, patch_size, window_size, head_
 def _continued_latitudes(grid: SphereGrid, before: int, after: int) -> torch.Tensor:
     """Latitudes of the rows, those beyond a pole counted on past 90 degrees, shape (Y + before + after,)."""
     latitude = grid.latitude_deg
-    sign = 1.0 if latitude[0] > latitude[-1] else -1.0
+    sign = torch.where(latitude[0] > latitude[-1], 1.0, -1.0)
     first, last = int(grid.has_first_pole), len(latitude) - int(grid.has_last_pole)
     head = (sign * 180.0 - latitude[first : first + before]).flip(0)
     tail = (-sign * 180.0 - latitude[last - after : last]).flip(0)

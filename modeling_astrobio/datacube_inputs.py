@@ -7,6 +7,7 @@ latitudes, X longitudes, N parameters of a planet.
 from typing import Any
 
 import torch
+from transformers.utils import is_tracing
 
 from .configuration_astro_datacube import AstroDatacubeConfig
 
@@ -62,6 +63,12 @@ def check_cube_inputs(config: AstroDatacubeConfig, **inputs: Any) -> dict[str, A
         elif value is not None and list(value.shape) != wanted:
             described = ", ".join(f"{axis} {size}" for axis, size in zip(_AXES[name], wanted, strict=True))
             raise ValueError(f"{name} must have the axes ({described}); got shape {tuple(value.shape)}.")
+    if not is_tracing(planet):
+        _check_values(inputs)
+    return inputs
+
+
+def _check_values(inputs: dict[str, Any]) -> None:
     for name in ("latitude_deg", "longitude_deg"):
         axis = inputs[name]
         if not torch.equal(axis, axis[:1].expand_as(axis)):
@@ -69,4 +76,3 @@ def check_cube_inputs(config: AstroDatacubeConfig, **inputs: Any) -> dict[str, A
     levels = inputs["levels"]
     if not bool((levels > 0).all()):
         raise ValueError(f"levels must be above 0, pressure over nominal surface pressure; got {levels.min():g}.")
-    return inputs

@@ -3,7 +3,7 @@
 Shape suffixes: B batch, V variables on levels, S at the surface, L levels, Y latitudes, X longitudes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -31,6 +31,7 @@ class CubePhysics:
         planet: Shape (B, N), see `AstroDatacubeModel.forward`.
         forcing_fields: Shape (B, F, Y, X); `sg` of it is the surface geopotential.
         step_s: Length of a step, s, shape (B,), the same for the whole batch; `None` in a closed system.
+        names: Of the constraints; those of the configuration by default.
 
     Raises:
         ValueError: If levels or steps differ within the batch, or a parameter that the constraints read is not known.
@@ -44,8 +45,10 @@ class CubePhysics:
         planet: torch.Tensor,
         forcing_fields: torch.Tensor | None,
         step_s: torch.Tensor | None,
+        names: Sequence[str] | None = None,
     ):
         self.config = config
+        self.names = list(config.constraints if names is None else names)
         for name, value in (("levels", levels), ("lead_time_s", step_s)):
             if value is not None and not torch.equal(value, value[:1].expand_as(value)):
                 raise ValueError(
@@ -67,7 +70,7 @@ class CubePhysics:
     def _planet(self, planet: torch.Tensor) -> PlanetParameters:
         values = dict(zip(self.config.planet_parameters, planet.unbind(1), strict=True))
         # A layer of shallow water has a gravity and no air: what is not read is 1.
-        read = ("gravity_m_s2",) if set(self.config.constraints) <= {"shallow_water"} else PlanetParameters._fields
+        read = ("gravity_m_s2",) if set(self.names) <= {"shallow_water"} else PlanetParameters._fields
         wanted = {name: values.get(name) if name in read else torch.ones_like(planet[:, 0]) for name in read}
         for name, value in wanted.items():
             if value is None or not bool(value.isfinite().all()):
@@ -108,10 +111,8 @@ class CubePhysics:
 
     def open(self, state: Mapping[str, torch.Tensor]) -> Ledger:
         """Return what an initial state holds of what is conserved."""
-        return open_ledger(state, self.system, self.config.constraints)
+        return open_ledger(state, self.system, self.names)
 
     def correct(self, state: Mapping[str, torch.Tensor], ledger: Ledger, training: bool) -> ClimateCorrection:
         """Return a predicted state that every constraint holds of, see `apply_climate_constraints`."""
-        return apply_climate_constraints(
-            state, self.system, ledger, self.config.constraints, training=training, validate=False
-        )
+        return apply_climate_constraints(state, self.system, ledger, self.names, training=training, validate=False)

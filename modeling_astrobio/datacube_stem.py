@@ -13,6 +13,7 @@ from .configuration_astro_datacube import AstroDatacubeConfig
 from .datacube_grid import WorkGrid
 from .datacube_levels import LevelEmbedding
 from .datacube_statistics import level_statistic, surface_statistic
+from .sphere_windows import continue_around
 
 
 __all__ = ["CubeHead", "CubeStem", "StemFeatures"]
@@ -126,16 +127,37 @@ class CubeStem(nn.Module):
         return turns
 
 
+class FieldHead(nn.Module):
+    """Fields from the features of columns: each patch is opened to its cells, and a convolution joins them.
+
+    Without it patches would show at their borders.
+    """
+
+    def __init__(self, num_variables: int, config: AstroDatacubeConfig):
+        super().__init__()
+        self.patch = config.patch_size
+        cell_width = max(config.hidden_size // config.patch_size, num_variables)
+        self.open_proj = nn.Linear(config.hidden_size, cell_width * config.patch_size**2)
+        self.conv = nn.Conv2d(cell_width, num_variables, 3)
+
+    def forward(self, states: torch.Tensor, work: WorkGrid) -> torch.Tensor:
+        """Return fields, shape (B, V, L, Y, X), float32, of states (B, L, Y / P, X / P, D)."""
+        batch, levels, rows, columns, _ = states.shape
+        cells = self.open_proj(states).view(batch, levels, rows, columns, self.patch, self.patch, -1).transpose(3, 4)
+        cells = cells.reshape(batch, levels, rows * self.patch, columns * self.patch, -1)
+        padded = continue_around(nn.functional.silu(cells), 1)
+        found = self.conv(padded.flatten(0, 1).permute(0, 3, 1, 2))
+        return work.restrict(found.unflatten(0, (batch, levels)).transpose(1, 2).float())
+
+
 class CubeHead(nn.Module):
-    """Fields from features: normalised, on the cube's own grid."""
+    """Fields on levels and at the surface from features: normalised, on the cube's own grid."""
 
     def __init__(self, config: AstroDatacubeConfig):
         super().__init__()
-        self.patch = config.patch_size
-        area = config.patch_size**2
-        has_levels, has_surface = config.level_variables, config.surface_variables
-        self.level_proj = nn.Linear(config.hidden_size, len(has_levels) * area) if has_levels else None
-        self.surface_proj = nn.Linear(config.hidden_size, len(has_surface) * area) if has_surface else None
+        level, surface = len(config.level_variables), len(config.surface_variables)
+        self.level = FieldHead(level, config) if level else None
+        self.surface = FieldHead(surface, config) if surface else None
 
     def forward(self, states: torch.Tensor, work: WorkGrid) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Return fields on levels, shape (B, V, L, Y, X), and at the surface, (B, S, Y, X), float32.
@@ -144,15 +166,6 @@ class CubeHead(nn.Module):
             states: Shape (B, L + 1, Y / P, X / P, D), the surface last.
             work: The grid.
         """
-        level = surface = None
-        if self.level_proj is not None:
-            level = self._unfold(self.level_proj(states[:, :-1]), work)
-        if self.surface_proj is not None:
-            surface = self._unfold(self.surface_proj(states[:, -1:]), work)[:, :, 0]
+        level = None if self.level is None else self.level(states[:, :-1], work)
+        surface = None if self.surface is None else self.surface(states[:, -1:], work)[:, :, 0]
         return level, surface
-
-    def _unfold(self, patches: torch.Tensor, work: WorkGrid) -> torch.Tensor:
-        """Return shape (B, V, L, Y, X) of (B, L, Y / P, X / P, V * P * P)."""
-        batch, levels, rows, columns, _ = patches.shape
-        cut = patches.view(batch, levels, rows, columns, -1, self.patch, self.patch).permute(0, 4, 1, 2, 5, 3, 6)
-        return work.restrict(cut.reshape(batch, -1, levels, rows * self.patch, columns * self.patch).float())

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils import ModelOutput, can_return_tuple, is_tracing
 
 from .configuration_astro_datacube import AstroDatacubeConfig
 from .datacube_grid import WorkGrid, work_grid
@@ -27,6 +27,7 @@ __all__ = [
     "AstroDatacubeForSteadyState",
     "CubePrediction",
     "CubeRollout",
+    "next_window",
 ]
 
 
@@ -140,6 +141,23 @@ class _CubePredictor(AstroDatacubePreTrainedModel):
         return mean_of_known(errors, known) if errors else None
 
 
+Window = tuple[torch.Tensor | None, torch.Tensor | None]
+
+
+def next_window(window: Window, predicted: CubePrediction) -> Window:
+    """Return the states that are read for the next step: the first is dropped, the predicted one is the last.
+
+    Args:
+        window: `level_fields` and `surface_fields` that were read.
+        predicted: What was predicted from them.
+    """
+    level, surface = (
+        None if old is None or state is None else torch.cat((old[:, :, 1:], state[:, :, None]), dim=2)
+        for old, state in zip(window, (predicted.level_fields, predicted.surface_fields), strict=True)
+    )
+    return level, surface
+
+
 class AstroDatacubeForForecasting(_CubePredictor):
     """Predicts the state a lead time after the last one read, as its change, and corrects it to its constraints."""
 
@@ -194,7 +212,7 @@ class AstroDatacubeForForecasting(_CubePredictor):
         base = [None if fields is None else fields[:, :, -1] for fields in (level_fields, surface_fields)]
         fields = self._fields(output.last_hidden_state, levels, work, base)
         residuals = None
-        if self.config.constraints:
+        if self.config.constraints and not is_tracing(planet):
             physics = CubePhysics(self.config, work, levels, planet, forcing_fields, lead_time_s)
             start = physics.open(physics.state(*base)) if ledger is None else ledger
             corrected = physics.correct(physics.state(*fields), start, self.training)
@@ -232,15 +250,12 @@ class AstroDatacubeForForecasting(_CubePredictor):
         if num_steps < 1:
             raise ValueError(f"num_steps must be at least 1; got {num_steps}.")
         ledger, found = None, []
-        window = [level_fields, surface_fields]
+        window = (level_fields, surface_fields)
         for _ in range(num_steps):
             step = self(level_fields=window[0], surface_fields=window[1], ledger=ledger, **inputs)
             ledger = step.ledger
             found.append(step)
-            window = [
-                None if state is None or old is None else torch.cat((old[:, :, 1:], state[:, :, None]), dim=2)
-                for old, state in zip(window, (step.level_fields, step.surface_fields), strict=True)
-            ]
+            window = next_window(window, step)
         level, surface = (
             None if states[0] is None else torch.stack(states, dim=2)
             for states in ([step.level_fields for step in found], [step.surface_fields for step in found])

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 
-__all__ = ["SphereWindows", "continue_rows", "sphere_windows"]
+__all__ = ["SphereWindows", "continue_around", "continue_rows", "sphere_windows"]
 
 
 class SphereWindows(NamedTuple):
@@ -69,6 +69,12 @@ def continue_rows(states: torch.Tensor, before: int, after: int) -> torch.Tensor
     opposite = states.roll(states.shape[3] // 2, dims=3)
     parts = (opposite[:, :, :before].flip(2), states, opposite[:, :, states.shape[2] - after :].flip(2))
     return torch.cat(parts, dim=2)
+
+
+def continue_around(states: torch.Tensor, reach: int) -> torch.Tensor:
+    """Continue a feature grid by `reach` rows across the poles and as many columns round the globe, on all sides."""
+    padded, width = continue_rows(states, reach, reach), states.shape[3]
+    return torch.cat((padded[:, :, :, width - reach :], padded, padded[:, :, :, :reach]), dim=3)
 
 
 def _columns(width: int, most: int) -> int:

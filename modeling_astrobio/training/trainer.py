@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers import Trainer, TrainerState, set_seed
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
@@ -132,10 +133,7 @@ class AstroTrainer(Trainer):
             named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
             self.optimizer = build_optimizer(
                 self.strategy,
-                [
-                    {"params": [p for name, p in named if name in decayed], "weight_decay": self.args.weight_decay},
-                    {"params": [p for name, p in named if name not in decayed], "weight_decay": 0.0},
-                ],
+                self.parameter_groups(named, decayed),
                 learning_rate=self.args.learning_rate,
                 betas=(self.args.adam_beta1, self.args.adam_beta2),
                 eps=self.args.adam_epsilon,
@@ -146,6 +144,13 @@ class AstroTrainer(Trainer):
                 # A fused kernel that skips a step itself does not say so, and the schedule would go on without it.
                 self.optimizer._step_supports_amp_scaling = False
         return self.optimizer
+
+    def parameter_groups(self, named: Sequence[tuple[str, nn.Parameter]], decayed: set[str]) -> list[dict[str, Any]]:
+        """Return the groups of the optimizer: weights that decay, and others."""
+        return [
+            {"params": [p for name, p in named if name in decayed], "weight_decay": self.args.weight_decay},
+            {"params": [p for name, p in named if name not in decayed], "weight_decay": 0.0},
+        ]
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None):
         """Make the schedule of the learning rate."""

@@ -84,7 +84,8 @@ def generation_lines(result: dict[str, Any]) -> list[str]:
     superseded = [
         f"{_GENERATORS[run['row']]}, weight of the divergence {run['arguments']['kl_weight']}, prior "
         f"{'fitted' if 'prior' in run else 'not fitted'}"
-        f"{', bonds among the attending tokens' if 'num_edge_token_layers' in run['config'] else ''}: distance {run['metrics']['descriptor_distance']:.3f}, "
+        f"{', bonds among the attending tokens' if 'num_edge_token_layers' in run['config'] else ''}: distance "
+        f"{run['metrics']['descriptor_distance']:.3f}, "
         f"reconstruction {run['metrics']['reconstruction']:.3f}"
         for run in result["runs"]
         if run["status"] == "finished" and run is not finished[run["row"]] and "reconstruction" in run["metrics"]

@@ -76,8 +76,8 @@ def test_losses_are_area_means_in_the_scale_of_each_variable_and_level(head):
 
 def test_a_forecast_is_a_change_of_the_last_state_and_of_the_mean_where_there_is_none():
     model = AstroDatacubeForForecasting(tiny_config(num_input_steps=3)).eval()
-    torch.nn.init.zeros_(model.head.level_proj.weight)
-    torch.nn.init.zeros_(model.head.surface_proj.weight)
+    torch.nn.init.zeros_(model.head.level.conv.weight)
+    torch.nn.init.zeros_(model.head.surface.conv.weight)
     batch = cube_batch(model.config)
     batch["level_fields"][:, 0, -1, 2] = torch.nan
     output = model(**batch, **LEAD)

@@ -1,0 +1,138 @@
+"""Climates of planets, state after state, for models that forecast: worlds of shallow water, and files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data_scripts.climate.cube_file import Block, ClimateCube, read_cube
+from data_scripts.climate.shallow_water import integrate, random_planets, random_start, transform
+from data_scripts.harness.errors import BuildError
+from data_scripts.splits import split_of
+from modeling_astrobio import AstroDatacubeConfig
+from modeling_astrobio.training.datacube_data import ClimateTrajectory
+
+
+__all__ = ["read_climates", "shallow_water_worlds"]
+
+_SUFFIXES = {".nc", ".nc4", ".zarr"}
+_MOLAR_GAS_CONSTANT = 8.31446261815324
+_DAY_S = 86_400.0
+# Of ten, which worlds are held out.
+_VALIDATION, _TEST = (8,), (4, 9)
+
+
+def shallow_water_worlds(
+    number: int, rows: int, states: int, step_s: float, seed: int, planet_parameters: Sequence[str]
+) -> dict[str, list[ClimateTrajectory]]:
+    """Make worlds of shallow water, each with a planet of its own; see `data_scripts.climate.shallow_water`.
+
+    Args:
+        number: Of worlds.
+        rows: Latitudes of the Gaussian grid; there are twice as many longitudes.
+        states: Of each world, its balanced start not counted.
+        step_s: Time between states, s.
+        seed: Another seed, other worlds.
+        planet_parameters: Those of the model's config; radius, gravity and rotation period are known.
+
+    Returns:
+        Of ten, seven for `train`, one for `validation` and two for `test`.
+    """
+    planets = random_planets(number, seed)
+    fields = integrate(planets, random_start(planets, rows, seed), step_s, states)
+    latitude = torch.from_numpy(np.degrees(np.arcsin(transform(rows).sines)))
+    longitude = torch.arange(2 * rows, dtype=torch.float64) * (180.0 / rows)
+    splits: dict[str, list[ClimateTrajectory]] = {"train": [], "validation": [], "test": []}
+    for place in range(number):
+        known = {
+            "radius_m": planets.radius_m[place],
+            "gravity_m_s2": planets.gravity_m_s2[place],
+            "rotation_period_s": planets.rotation_period_s[place],
+        }
+        split = "validation" if place % 10 in _VALIDATION else "test" if place % 10 in _TEST else "train"
+        splits[split].append(
+            ClimateTrajectory(
+                name=f"world-{seed}-{place:03}",
+                surface_fields=torch.from_numpy(fields[place].astype(np.float32)).transpose(0, 1).contiguous(),
+                level_fields=None,
+                forcing_fields=None,
+                levels=torch.zeros(0, dtype=torch.float64),
+                latitude_deg=latitude,
+                longitude_deg=longitude,
+                planet=torch.tensor([known.get(name, np.nan) for name in planet_parameters], dtype=torch.float32),
+                step_s=step_s,
+            )
+        )
+    return splits
+
+
+def read_climates(folder: Path, config: AstroDatacubeConfig, step_s: float) -> dict[str, list[ClimateTrajectory]]:
+    """Read a folder of NetCDF files or Zarr stores, split by planet.
+
+    Args:
+        folder: With a planet in each file, see `data_scripts.climate.cube_file`.
+        config: Names of the variables and parameters; a variable that a file does not have is missing.
+        step_s: Time between the states of the files, s.
+
+    Raises:
+        BuildError: If there is no such file, one cannot be read, or a split has none.
+    """
+    paths = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES) if folder.is_dir() else []
+    if not paths:
+        raise BuildError(f"{folder.name} must be a folder with files of {', '.join(sorted(_SUFFIXES))}; got none.")
+    splits: dict[str, list[ClimateTrajectory]] = {"train": [], "validation": [], "test": []}
+    for path in paths:
+        cube = read_cube(path)
+        splits[split_of(cube.planet.key)].append(_trajectory(cube, config, step_s))
+    empty = [name for name, climates in splits.items() if not climates]
+    if empty:
+        raise BuildError(
+            f"{folder.name} must hold planets for train, validation and test, which a hash of the planet chooses; "
+            f"{', '.join(empty)} has none of {len(paths)} files. Add planets."
+        )
+    return splits
+
+
+def _trajectory(cube: ClimateCube, config: AstroDatacubeConfig, step_s: float) -> ClimateTrajectory:
+    planet = cube.planet
+    known = {
+        "stellar_flux_w_m2": planet.stellar_flux_w_m2,
+        "stellar_temperature_k": planet.stellar_temperature_k,
+        "radius_m": planet.radius_m,
+        "gravity_m_s2": planet.gravity_m_s2,
+        "rotation_period_s": planet.rotation_period_days * _DAY_S,
+        "synchronous": float(planet.synchronous),
+        "obliquity_deg": planet.obliquity_deg,
+        "eccentricity": planet.eccentricity,
+        "surface_pressure_pa": planet.dry_surface_pressure_pa,
+        "co2_partial_pressure_pa": planet.co2_partial_pressure_pa,
+        "gas_constant_dry_j_kg_k": _MOLAR_GAS_CONSTANT * 1e3 / planet.dry_air_molar_mass_g_mol,
+    }
+    order = np.argsort(cube.levels)
+    levels = cube.levels[order] / (planet.dry_surface_pressure_pa if cube.level_kind == "pressure" else 1.0)
+    columns = np.argsort(cube.longitude_deg)
+    level = _fields(cube.atmosphere, config.level_variables, len(cube.time))[..., order, :, :][..., columns]
+    surface = _fields(cube.surface, config.surface_variables, len(cube.time))[..., columns]
+    forcing = _fields(cube.surface, config.forcing_variables, len(cube.time))[..., columns]
+    return ClimateTrajectory(
+        name=cube.name,
+        surface_fields=torch.from_numpy(surface),
+        level_fields=torch.from_numpy(level) if config.level_variables else None,
+        forcing_fields=torch.from_numpy(forcing[:, -1].copy()) if config.forcing_variables else None,
+        levels=torch.from_numpy(levels),
+        latitude_deg=torch.from_numpy(cube.latitude_deg),
+        longitude_deg=torch.from_numpy(cube.longitude_deg[columns]),
+        planet=torch.tensor([known.get(name, np.nan) for name in config.planet_parameters], dtype=torch.float32),
+        step_s=step_s,
+    )
+
+
+def _fields(block: Block, names: Sequence[str], times: int) -> np.ndarray:
+    """Fields of variables in this order, shape (V, T, ..., Y, X), NaN where there is none."""
+    shape = (times, *block.values.shape[2:])
+    rows = [
+        block.values[block.names.index(name)] if name in block.names else np.full(shape, np.nan, np.float32)
+        for name in names
+    ]
+    return np.stack(rows) if rows else np.empty((0, *shape), np.float32)

@@ -1,0 +1,1 @@
+"""Metrics of climate fields on the sphere, weighted by area."""
