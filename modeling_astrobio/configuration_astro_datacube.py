@@ -69,6 +69,7 @@ class AstroDatacubeConfig(PreTrainedConfig):
         planet_parameters: Names of the numbers that describe a planet.
         num_input_steps: States before the predicted one that the model reads, T; 0 where it knows of planet and
             forcing alone.
+        num_noisy_steps: Noisy states that the model reads after these: 1 in a diffusion model, which sets it.
         conditioned_on: Numbers beside the planet that blocks are conditioned on, see `CubeConditioning`; a head sets
             what it needs.
         patch_size: Cells along each side that make one column of the finest feature grid.
@@ -112,6 +113,7 @@ class AstroDatacubeConfig(PreTrainedConfig):
     vector_variables: list | tuple = ("ua", "va", "u", "v")
     planet_parameters: list | tuple = PLANET_PARAMETERS
     num_input_steps: int = 1
+    num_noisy_steps: int = 0
     conditioned_on: list | tuple = ()
     patch_size: int = 2
     hidden_sizes: list | tuple = (32, 64, 96)
@@ -147,6 +149,11 @@ class AstroDatacubeConfig(PreTrainedConfig):
         return 2 * sum(self.depths) - self.depths[-1]
 
     @property
+    def num_read_steps(self) -> int:
+        """States that the stem reads, noisy ones included."""
+        return self.num_input_steps + self.num_noisy_steps
+
+    @property
     def total_stride(self) -> int:
         """Cells along each side that make one cell of the coarsest grid."""
         return self.patch_size * 2 ** (len(self.hidden_sizes) - 1)
@@ -157,8 +164,9 @@ class AstroDatacubeConfig(PreTrainedConfig):
         for name in positive:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}.")
-        if self.num_input_steps < 0:
-            raise ValueError(f"num_input_steps must be at least 0; got {self.num_input_steps}.")
+        for name in ("num_input_steps", "num_noisy_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0; got {getattr(self, name)}.")
         scales = len(self.hidden_sizes)
         if scales < 3:
             raise ValueError(

@@ -44,7 +44,7 @@ def check_cube_inputs(config: AstroDatacubeConfig, **inputs: Any) -> dict[str, A
         inputs["levels"] = planet.new_zeros(len(planet), 0)
     sizes = {
         "batch": len(planet),
-        "time": config.num_input_steps,
+        "time": config.num_read_steps,
         "level": inputs["levels"].shape[-1],
         "latitude": inputs["latitude_deg"].shape[-1],
         "longitude": inputs["longitude_deg"].shape[-1],
@@ -57,7 +57,7 @@ def check_cube_inputs(config: AstroDatacubeConfig, **inputs: Any) -> dict[str, A
     }
     for name, value in inputs.items():
         wanted = [len(variables[name]) if axis == "variable" else sizes[axis] for axis in _AXES[name]]
-        is_read = config.num_input_steps > 0 or "time" not in _AXES[name]
+        is_read = config.num_read_steps > 0 or "time" not in _AXES[name]
         if value is None and variables[name] and is_read:
             inputs[name] = planet.new_full(wanted, float("nan"))
         elif value is not None and list(value.shape) != wanted:

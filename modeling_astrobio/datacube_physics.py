@@ -18,6 +18,7 @@ from .datacube_grid import WorkGrid
 
 __all__ = ["CubePhysics"]
 
+Fields = Sequence[torch.Tensor | None]
 Ledger = Mapping[str, torch.Tensor]
 
 
@@ -116,3 +117,21 @@ class CubePhysics:
     def correct(self, state: Mapping[str, torch.Tensor], ledger: Ledger, training: bool) -> ClimateCorrection:
         """Return a predicted state that every constraint holds of, see `apply_climate_constraints`."""
         return apply_climate_constraints(state, self.system, ledger, self.names, training=training, validate=False)
+
+    def corrected(
+        self, before: Fields, fields: Fields, ledger: Ledger | None, training: bool
+    ) -> tuple[list[torch.Tensor | None], dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """Correct predicted fields.
+
+        Args:
+            before: The last state read, on levels and at the surface.
+            fields: The predicted one.
+            ledger: What it follows; by default what `before` holds.
+            training: See `apply_climate_constraints`.
+
+        Returns:
+            The fields, the residuals of each constraint, and the ledger for the next step.
+        """
+        start = self.open(self.state(*before)) if ledger is None else ledger
+        found = self.correct(self.state(*fields), start, training)
+        return list(self.fields(found.state)), found.residuals, dict(found.ledger)

@@ -47,8 +47,8 @@ class CubeStem(nn.Module):
         super().__init__()
         self.config = config
         width, patch = config.hidden_size, config.patch_size
-        level_channels = len(config.level_variables) * config.num_input_steps
-        surface_channels = len(config.surface_variables) * config.num_input_steps + len(config.forcing_variables)
+        level_channels = len(config.level_variables) * config.num_read_steps
+        surface_channels = len(config.surface_variables) * config.num_read_steps + len(config.forcing_variables)
         # One more cell on each side of a patch.
         self.level_conv = nn.Conv2d(2 * level_channels, width, patch + 2, stride=patch) if level_channels else None
         self.surface_conv = nn.Conv2d(2 * surface_channels + 2, width, patch + 2, stride=patch)

@@ -26,6 +26,7 @@ __all__ = [
     "AstroDatacubeForMaskedReconstruction",
     "AstroDatacubeForSteadyState",
     "CubePrediction",
+    "CubePredictor",
     "CubeRollout",
     "next_window",
 ]
@@ -69,7 +70,7 @@ class CubeRollout(ModelOutput):
     residuals: dict[str, torch.Tensor] | None = None
 
 
-class _CubePredictor(AstroDatacubePreTrainedModel):
+class CubePredictor(AstroDatacubePreTrainedModel):
     """Trunk and head; what a prediction is added to, and in which scale, is a subclass's to say."""
 
     # Fields of the config that the head decides on.
@@ -158,7 +159,7 @@ def next_window(window: Window, predicted: CubePrediction) -> Window:
     return level, surface
 
 
-class AstroDatacubeForForecasting(_CubePredictor):
+class AstroDatacubeForForecasting(CubePredictor):
     """Predicts the state a lead time after the last one read, as its change, and corrects it to its constraints."""
 
     auto_model = "AutoModelForTimeSeriesPrediction"
@@ -214,10 +215,7 @@ class AstroDatacubeForForecasting(_CubePredictor):
         residuals = None
         if self.config.constraints and not is_tracing(planet):
             physics = CubePhysics(self.config, work, levels, planet, forcing_fields, lead_time_s)
-            start = physics.open(physics.state(*base)) if ledger is None else ledger
-            corrected = physics.correct(physics.state(*fields), start, self.training)
-            fields = list(physics.fields(corrected.state))
-            residuals, ledger = corrected.residuals, dict(corrected.ledger)
+            fields, residuals, ledger = physics.corrected(base, fields, ledger, self.training)
         return CubePrediction(
             loss=self._loss(fields, (level_labels, surface_labels), levels, work),
             level_fields=fields[0],
@@ -266,7 +264,7 @@ class AstroDatacubeForForecasting(_CubePredictor):
         return CubeRollout(level_fields=level, surface_fields=surface, residuals=residuals)
 
 
-class AstroDatacubeForMaskedReconstruction(_CubePredictor):
+class AstroDatacubeForMaskedReconstruction(CubePredictor):
     """Fills in what is missing of a state: cells, levels or whole variables that are NaN."""
 
     auto_model = "AutoModelForMaskedImageModeling"
@@ -333,7 +331,7 @@ class AstroDatacubeForMaskedReconstruction(_CubePredictor):
         )
 
 
-class AstroDatacubeForSteadyState(_CubePredictor):
+class AstroDatacubeForSteadyState(CubePredictor):
     """The mean climate of a planet from its parameters, its ground, and nothing else."""
 
     auto_model = "AutoModelForImageToImage"

@@ -1,0 +1,140 @@
+"""The trainer of climate ensembles: the shared one, with a scheduler of `diffusers` that makes the noise."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..modeling_astro_datacube_diffusion import AstroDatacubeForDiffusion, Pair
+from .datacube_data import collate_climates
+from .errors import RecipeError
+from .trainer import AstroTrainer
+
+
+__all__ = ["DiffusionTrainer", "noised", "training_scheduler"]
+
+_KINDS = ("ddpm", "flow")
+
+
+def training_scheduler(kind: str) -> Any:
+    """Return the scheduler that makes noise in training.
+
+    Args:
+        kind: `ddpm`, with a cosine schedule and predicted velocities (Ho et al. 2020, arXiv:2006.11239; Salimans and
+            Ho 2022, arXiv:2202.00512), or `flow`, straight lines (Lipman et al. 2023, arXiv:2210.02747).
+
+    Raises:
+        RecipeError: If there is no such kind, or diffusers is not installed.
+    """
+    if kind not in _KINDS:
+        raise RecipeError(f"diffusion.kind must be of {', '.join(_KINDS)}; got {kind!r}.")
+    try:
+        import diffusers
+    except ImportError as error:
+        raise RecipeError(
+            "diffusion needs the package diffusers: pip install 'modeling_astrobio[climate]'."
+        ) from error
+    if kind == "ddpm":
+        return diffusers.DDPMScheduler(
+            beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False
+        )
+    return diffusers.FlowMatchEulerDiscreteScheduler()
+
+
+def noised(
+    scheduler: Any, clean: torch.Tensor, noise: torch.Tensor, share: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return a noisy sample, what is to be predicted of it, and its noise level.
+
+    Args:
+        scheduler: Of `training_scheduler`.
+        clean: Shape (B, ...).
+        noise: As `clean`.
+        share: Where on the scheduler's way, uniform from 0 to 1, shape (B,).
+    """
+    number = scheduler.config.num_train_timesteps
+    broadcast = (-1, *(1,) * (clean.ndim - 1))
+    if hasattr(scheduler, "add_noise"):
+        timesteps = (share * number).long().clamp(max=number - 1)
+        return (
+            scheduler.add_noise(clean, noise, timesteps),
+            scheduler.get_velocity(clean, noise, timesteps),
+            timesteps / number,
+        )
+    sigma = share.view(broadcast)
+    return (1 - sigma) * clean + sigma * noise, noise - clean, share
+
+
+class DiffusionTrainer(AstroTrainer):
+    """`AstroTrainer` of an `AstroDatacubeForDiffusion`, whose rows are those of `ForecastRows` with one label.
+
+    Evaluation draws the same noise each time, so that its loss can be compared across steps.
+
+    Args:
+        *args: As for `AstroTrainer`; `ema_decay` keeps the average of the weights, which samples are better from.
+        scheduler: Of `training_scheduler`.
+        planet_dropout: Share of rows whose planet is not told, for guidance in sampling.
+        **kwargs: As for `AstroTrainer`.
+    """
+
+    def __init__(self, *args, scheduler: Any, planet_dropout: float = 0.1, **kwargs):
+        super().__init__(*args, data_collator=collate_climates, **kwargs)
+        self.scheduler, self.planet_dropout = scheduler, planet_dropout
+        self._drawing: torch.Generator | None = None
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        """Return the error of a prediction at random noise levels."""
+        return super().compute_loss(partial(self._denoise, model), inputs, *args, **kwargs)
+
+    def _denoise(self, model: nn.Module, **batch: torch.Tensor) -> dict[str, Any]:
+        whole = self.accelerator.unwrap_model(model)
+        assert isinstance(whole, AstroDatacubeForDiffusion)
+        labels: Pair = tuple(  # type: ignore[assignment]
+            batch.pop(name)[:, :, 0] if name in batch else None for name in ("level_labels", "surface_labels")
+        )
+        states = (batch.get("level_fields"), batch.get("surface_fields"))
+        clean = whole.changes(states, labels, batch["levels"])
+        rows, device = len(batch["planet"]), batch["planet"].device
+        share = self._random(torch.rand, (rows,), device)
+        noisy, targets, level = [], [], share
+        for change in clean:
+            if change is None:
+                noisy.append(None)
+                targets.append(None)
+                continue
+            noise = self._random(torch.randn, change.shape, device)
+            made, target, level = noised(self.scheduler, change.nan_to_num(), noise, share)
+            noisy.append(made)
+            targets.append(target.masked_fill(~change.isfinite(), torch.nan))
+        if model.training and self.planet_dropout:
+            untold = torch.rand(rows, device=device) < self.planet_dropout
+            batch["planet"] = batch["planet"].masked_fill(untold[:, None], torch.nan)
+        output = model(
+            **batch,
+            noise_level=level,
+            noisy_level=noisy[0],
+            noisy_surface=noisy[1],
+            level_targets=targets[0],
+            surface_targets=targets[1],
+        )
+        return {"loss": output.loss}
+
+    def _random(self, draw: Any, shape: Any, device: torch.device) -> torch.Tensor:
+        if self._drawing is None:
+            return draw(shape, device=device)
+        return draw(shape, generator=self._drawing).to(device)
+
+    def prediction_step(self, model, inputs, *args, **kwargs):
+        """Evaluate the loss of a batch."""
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss = self.compute_loss(model, self._prepare_inputs(inputs))
+        return loss.detach(), None, None
+
+    def evaluation_loop(self, *args, **kwargs):
+        """Evaluate with noise that is the same at every evaluation."""
+        self._drawing = torch.Generator().manual_seed(self.args.seed + self.args.process_index)
+        try:
+            return super().evaluation_loop(*args, **kwargs)
+        finally:
+            self._drawing = None
