@@ -17,6 +17,7 @@ from .configuration_astro_graph_vae import ASTRO_GRAPH_VAE_PRESETS, AstroGraphVA
 from .configuration_astro_llm import ASTRO_LLM_PRESETS, AstroLLMConfig
 from .graph_few_shot import GraphFewShotAdapter
 from .modeling_astro_datacube import AstroDatacubeModel, AstroDatacubePreTrainedModel
+from .modeling_astro_datacube_diffusion import AstroDatacubeForDiffusion
 from .modeling_astro_datacube_heads import (
     AstroDatacubeForForecasting,
     AstroDatacubeForMaskedReconstruction,
@@ -41,6 +42,7 @@ __all__ = [
     "ASTRO_GRAPH_VAE_PRESETS",
     "ASTRO_LLM_PRESETS",
     "AstroDatacubeConfig",
+    "AstroDatacubeForDiffusion",
     "AstroDatacubeForForecasting",
     "AstroDatacubeForMaskedReconstruction",
     "AstroDatacubeForSteadyState",

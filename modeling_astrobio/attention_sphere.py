@@ -26,7 +26,8 @@ class SphereAttention(nn.Module):
         self.head_dim = width // num_heads
         self.scaling = self.head_dim**-0.5
         self.is_causal = False
-        self.qkv_proj = nn.Linear(width, 3 * width)
+        # A bias of keys that are not turned adds the same to all scores of a query.
+        self.qkv_proj = nn.Linear(width, 3 * width, bias=False)
         self.output_proj = nn.Linear(width, width)
 
     def forward(

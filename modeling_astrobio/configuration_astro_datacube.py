@@ -8,6 +8,7 @@ from transformers.utils.type_validators import interval
 
 from .climate_residuals import checked_names
 from .configuration_presets import config_from_preset
+from .datacube_statistics import check_statistics
 
 
 __all__ = ["ASTRO_DATACUBE_PRESETS", "PLANET_PARAMETERS", "AstroDatacubeConfig"]
@@ -15,11 +16,19 @@ __all__ = ["ASTRO_DATACUBE_PRESETS", "PLANET_PARAMETERS", "AstroDatacubeConfig"]
 
 PLANET_PARAMETERS = (
     *("stellar_flux_w_m2", "stellar_temperature_k", "radius_m", "gravity_m_s2", "rotation_period_s"),
-    *("synchronous", "obliquity_deg", "eccentricity", "surface_pressure_pa", "co2_partial_pressure_pa"),
+    *(
+        "synchronous",
+        "substellar_longitude_deg",
+        "obliquity_deg",
+        "eccentricity",
+        "surface_pressure_pa",
+        "co2_partial_pressure_pa",
+    ),
     *("gas_constant_dry_j_kg_k", "gas_constant_vapour_j_kg_k", "heat_capacity_dry_j_kg_k"),
     *("heat_capacity_vapour_j_kg_k", "latent_heat_j_kg"),
 )
-"""What is told of a planet, in SI units but for angles; `synchronous` is 0 or 1."""
+"""What is told of a planet, in SI units but for angles; `synchronous` is 0 or 1, and where it is 1 one side always
+faces the star, about the substellar longitude."""
 
 ASTRO_DATACUBE_PRESETS: dict[str, dict[str, Any]] = {
     # Tests: every size differs, so that swapped axes fail.
@@ -204,6 +213,13 @@ class AstroDatacubeConfig(PreTrainedConfig):
         if not (self.level_variables or self.surface_variables):
             raise ValueError("level_variables and surface_variables must name at least one variable; got none.")
         checked_names(self.constraints)
+        for name in self.conditioned_on:
+            if name not in ("lead_time_s", "noise_level"):
+                raise ValueError(f"conditioned_on must be of lead_time_s and noise_level; got {name!r}.")
+        if not self.planet_parameters:
+            raise ValueError("planet_parameters must name at least one parameter; got none.")
+        if self.statistics is not None:
+            check_statistics(self.statistics, self.level_variables, names, self.planet_parameters)
 
     @classmethod
     def from_preset(cls, name: str, **overrides) -> "AstroDatacubeConfig":

@@ -54,13 +54,7 @@ class CubeConditioning(nn.Module):
         Args:
             planet: Shape (B, P), of `config.planet_parameters`; NaN where one is not known.
             told: The numbers by name, each of shape (B,).
-
-        Raises:
-            ValueError: If one is not given.
         """
-        missing = [name for name in self.told_projs if told.get(name) is None]
-        if missing:
-            raise ValueError(f"{', '.join(missing)} must be given, with axes (batch); got None.")
         dtype = self.planet_proj.weight.dtype
         values, known = described_planet(self.config.statistics, self.config.planet_parameters, planet)
         state = self.planet_proj(torch.cat((values, known), dim=-1).to(dtype))

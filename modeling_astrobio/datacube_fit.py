@@ -3,16 +3,21 @@
 Shape suffixes: V variables, T states, L levels, Y latitudes, X longitudes, N parameters of a planet.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
+from .cube_errors import CubeError
 from .sphere_grid import sphere_grid
 
 
 __all__ = ["fit_statistics"]
 
+# Of the logarithm of a level: such a factor between the first and the last of a pool.
+_LEVEL_POOL = 0.05
 _AXES = {"level": "level_fields", "surface": "surface_fields", "forcing": "forcing_fields"}
 
 
@@ -48,6 +53,7 @@ def fit_statistics(
     names: Mapping[str, Sequence[str]],
     vector_variables: Sequence[str],
     planet_parameters: Sequence[str],
+    units: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return means and scales over area and time.
 
@@ -58,22 +64,28 @@ def fit_statistics(
         names: Variables of `level`, `surface` and `forcing`.
         vector_variables: Those that are components of vectors.
         planet_parameters: Names of the parameters.
+        units: Of the variables, kept with the statistics.
 
     Returns:
         See `datacube_statistics`.
+
+    Raises:
+        CubeError: If a variable on levels is nowhere known.
     """
-    levels = sorted({float(f"{value:.6g}") for item in items for value in item["levels"].tolist()})
+    levels = _pooled_levels([value for item in items for value in item["levels"].tolist()])
     variables: dict[str, Any] = {}
     for kind, key in _AXES.items():
         for place, name in enumerate(names[kind]):
             cubes = [(item, item[key][place]) for item in items if key in item]
             is_vector = name in vector_variables
             if kind != "level":
-                variables[name] = _described(cubes, None, is_vector)
+                found = _described(cubes, None, is_vector)
+                # What is nowhere known stays as it is.
+                variables[name] = found or {"mean": 0.0, "scale": 1.0, "difference_scale": 1.0}
                 continue
-            # Each cube counts at its own levels.
-            found = [_described(cubes, level, is_vector) for level in levels]
-            variables[name] = {part: [each[part] for each in found] for part in ("mean", "scale", "difference_scale")}
+            variables[name] = _at_levels(
+                name, [_described(cubes, (pool, levels), is_vector) for pool in range(len(levels))], levels
+            )
     planets = torch.asinh(torch.stack([item["planet"] for item in items]).double())
     planet = {}
     for place, name in enumerate(planet_parameters):
@@ -81,23 +93,58 @@ def fit_statistics(
         moments.add(planets[:, place], torch.ones(()), (0,))
         # What does not vary says nothing; by a scale of 1 other planets stay near.
         planet[name] = {"mean": moments.mean().item(), "scale": moments.scale(is_centred=True).item()}
-    return {"levels": levels, "variables": variables, "planet": planet}
+    return {"levels": levels, "variables": variables, "planet": planet, "units": dict(units or {})}
+
+
+def _pooled_levels(levels: list[float]) -> list[float]:
+    """Return levels, those near one another as one, so that planets of unlike pressure share their statistics."""
+    pools: list[list[float]] = []
+    for level in sorted(levels):
+        if pools and math.log(level / pools[-1][0]) < _LEVEL_POOL:
+            pools[-1].append(level)
+        else:
+            pools.append([level])
+    return [sum(each) / len(each) for each in pools]
+
+
+def _nearest(level: float, levels: list[float]) -> int:
+    return min(range(len(levels)), key=lambda place: abs(math.log(level / levels[place])))
+
+
+def _at_levels(name: str, found: list[dict[str, float]], levels: list[float]) -> dict[str, list[float]]:
+    """Statistics at all levels: where a variable is not known, those of the levels about, linear in the logarithm."""
+    known = [place for place, each in enumerate(found) if each]
+    if not known:
+        raise CubeError(f"{name} must have a value at some level of the training data; it has none. Leave it out.")
+    heights = np.log(levels)
+    return {
+        part: np.interp(heights, heights[known], [found[place][part] for place in known]).tolist()
+        for part in ("mean", "scale", "difference_scale")
+    }
 
 
 def _described(
-    cubes: list[tuple[Mapping[str, torch.Tensor], torch.Tensor]], level: float | None, is_vector: bool
+    cubes: list[tuple[Mapping[str, torch.Tensor], torch.Tensor]],
+    pool: tuple[int, list[float]] | None,
+    is_vector: bool,
 ) -> dict[str, float]:
-    """Statistics of one variable, at one level or at the surface."""
+    """Statistics of one variable, at the levels of one pool or at the surface; none where nothing is known."""
     values, changes = _Moments(), _Moments()
     for item, field in cubes:
-        if level is not None:
-            at = (item["levels"] - level).abs() <= 1e-5 * level
-            field = field[:, at]
+        if pool is not None:
+            field = field[:, [_nearest(each, pool[1]) == pool[0] for each in item["levels"].tolist()]]
         weights = sphere_grid(item["latitude_deg"], item["longitude_deg"]).cell_weights
         axes = tuple(range(field.ndim))
         values.add(field, weights, axes)
         if field.ndim > 2 and len(field) > 1:
             changes.add(field.diff(dim=0), weights, axes)
+    if not values.weight > 0:
+        return {}
     scale = values.scale(is_centred=not is_vector).item()
-    change = changes.scale(is_centred=False).item() if changes.weight > 0 else scale
-    return {"mean": 0.0 if is_vector else values.mean().item(), "scale": scale, "difference_scale": change}
+    has_changes = bool(changes.weight > 0) and bool(changes.square > 0)
+    return {
+        "mean": 0.0 if is_vector else values.mean().item(),
+        "scale": scale,
+        # What does not change, or is known at one time alone, has no scale of changes of its own.
+        "difference_scale": changes.scale(is_centred=False).item() if has_changes else scale,
+    }

@@ -1,7 +1,8 @@
 """The grids that a network works on, from the axes of a cube: rows and columns that every scale divides.
 
-Rows are continued across the poles until the coarsest cells fit; columns are interpolated round the circle where their
-number does not fit, and left alone where it does. Both are undone at the end.
+Inside, rows run from north to south and lie between the poles, none on one: then a row continued across a pole is the
+mirror of one that is there, at every scale. Rows and columns are interpolated where the cube's are not so, across the
+poles and round the circle; where they are, they are left alone. Both are undone at the end.
 
 Shape suffixes: Y latitudes, X longitudes.
 """
@@ -20,7 +21,7 @@ from .sphere_grid import SphereGrid, pad_sphere, sphere_grid
 from .sphere_windows import sphere_windows
 
 
-__all__ = ["WorkGrid", "work_grid"]
+__all__ = ["WorkGrid", "has_values", "work_grid"]
 
 
 @dataclass(frozen=True)
@@ -29,46 +30,60 @@ class WorkGrid:
 
     Attributes:
         grid: Of the cube.
-        rows_before: Rows that are continued before the first.
-        rows_after: Rows that are continued after the last.
-        columns: Of the network's finest cells, at least those of the cube.
+        outer: Of the cube, from north to south.
+        inner: Of the network's finest cells.
+        is_flipped: Whether the cube's rows run from south to north.
+        inward: Weights of the cube's rows, with one more beyond each pole, in each inner row; `None` if they are the
+            same.
+        outward: The other way round.
         scales: Of each scale after the first.
     """
 
     grid: SphereGrid
-    rows_before: int
-    rows_after: int
-    columns: int
+    outer: SphereGrid
+    inner: SphereGrid
+    is_flipped: bool
+    inward: torch.Tensor | None
+    outward: torch.Tensor | None
     scales: tuple[ScaleGeometry, ...]
 
     def extend(self, field: torch.Tensor, is_vector: torch.Tensor | bool = False) -> torch.Tensor:
-        """Return a field, shape (..., Y, X), on the working grid with one more row and column on each side."""
-        field = resample_columns(field, self.columns)
-        wide = SphereGrid(
-            self.grid.latitude_deg,
-            torch.arange(self.columns, dtype=torch.float64) * (360.0 / self.columns),
-            self.grid.kind,
-            self.grid.row_weights,
-            self.grid.has_first_pole,
-            self.grid.has_last_pole,
-        )
-        most = 1 + max(self.rows_before, self.rows_after)
-        padded = pad_sphere(field, wide, rows=most, columns=1, is_vector=is_vector)
-        first = most - 1 - self.rows_before
-        last = padded.shape[-2] - (most - 1 - self.rows_after)
-        return padded[..., first:last, :]
+        """Return a field, shape (..., Y, X), on the inner grid with one more row and column on each side."""
+        if self.is_flipped:
+            field = field.flip(-2)
+        field = _resampled(field, self.outer, self.inner, self.inward, is_vector)
+        return pad_sphere(field, self.inner, rows=1, columns=1, is_vector=is_vector)
 
-    def restrict(self, field: torch.Tensor) -> torch.Tensor:
-        """Return a field of the working grid on the cube's, shape (..., Y, X)."""
-        height = len(self.grid.latitude_deg)
-        return resample_columns(
-            field[..., self.rows_before : self.rows_before + height, :], len(self.grid.longitude_deg)
-        )
+    def restrict(self, field: torch.Tensor, is_vector: torch.Tensor | bool = False) -> torch.Tensor:
+        """Return a field of the inner grid on the cube's, shape (..., Y, X)."""
+        field = _resampled(field, self.inner, self.outer, self.outward, is_vector)
+        return field.flip(-2) if self.is_flipped else field
 
     def scale(self, index: int, device: torch.device) -> ScaleGeometry:
         """Return the geometry of a scale on a device."""
         windows, *rotations = self.scales[index - 1]
         return ScaleGeometry(windows, *(SphereRotations(*(part.to(device) for part in each)) for each in rotations))
+
+
+def has_values(tensor: torch.Tensor) -> bool:
+    """Return whether values can be looked at: not where a planner traces shapes alone."""
+    return torch.compiler.is_compiling() or not is_tracing(tensor)
+
+
+def _resampled(
+    field: torch.Tensor,
+    source: SphereGrid,
+    target: SphereGrid,
+    weights: torch.Tensor | None,
+    is_vector: torch.Tensor | bool,
+) -> torch.Tensor:
+    if weights is not None:
+        # An odd ring has no opposite meridian; the next even one has.
+        even = len(source.longitude_deg) + len(source.longitude_deg) % 2
+        ring = _with_columns(source, even)
+        padded = pad_sphere(resample_columns(field, even), ring, rows=1, columns=0, is_vector=is_vector)
+        field = torch.einsum("rs,...sx->...rx", weights.to(padded.device, padded.dtype), padded)
+    return resample_columns(field, len(target.longitude_deg))
 
 
 def resample_columns(field: torch.Tensor, columns: int) -> torch.Tensor:
@@ -82,6 +97,7 @@ def resample_columns(field: torch.Tensor, columns: int) -> torch.Tensor:
     return field[..., before] * (1 - share) + field[..., (before + 1) % width] * share
 
 
+@torch.compiler.disable
 def work_grid(latitude_deg: torch.Tensor, longitude_deg: torch.Tensor, config: AstroDatacubeConfig) -> WorkGrid:
     """Make the grids of a cube.
 
@@ -91,40 +107,80 @@ def work_grid(latitude_deg: torch.Tensor, longitude_deg: torch.Tensor, config: A
         config: Of the network.
 
     Raises:
-        ValueError: If an axis is no global one; names the axis and the remedy.
+        ValueError: If an axis is no global one, or a convolution reaches further than the grid; names the axis and
+            the remedy.
     """
     shape = (
         config.total_stride,
         config.patch_size,
         tuple(config.window_size),
         tuple(width // heads for width, heads in zip(config.hidden_sizes, config.num_attention_heads, strict=True)),
+        config.conv_kernel_size // 2,
     )
-    if is_tracing(latitude_deg):
-        # There are no values to check; what a step takes depends on how many there are alone.
-        rows = latitude_deg.double()
-        return _made(SphereGrid(rows, longitude_deg.double(), "bounds", rows.cos(), False, False), *shape)
+    if not has_values(latitude_deg):
+        # What a step takes depends on how many rows and columns there are alone.
+        rows, columns = (_even_axis(len(axis), axis.device) for axis in (latitude_deg, longitude_deg))
+        grid = SphereGrid(90 - rows / 2, columns, "bounds", torch.ones_like(rows) / len(rows), False, False)
+        return _made(grid, False, *shape)
     return _work_grid(tuple(latitude_deg.double().tolist()), tuple(longitude_deg.double().tolist()), *shape)
 
 
 @functools.lru_cache(maxsize=16)
 def _work_grid(latitude: tuple[float, ...], longitude: tuple[float, ...], *shape) -> WorkGrid:
-    axes = (torch.tensor(axis, dtype=torch.float64) for axis in (latitude, longitude))
-    return _made(sphere_grid(*axes), *shape)
+    grid = sphere_grid(*(torch.tensor(axis, dtype=torch.float64) for axis in (latitude, longitude)))
+    return _made(grid, latitude[0] < latitude[-1], *shape)
+
+
+def _even_axis(number: int, device: torch.device) -> torch.Tensor:
+    """Centres of cells that divide a circle, degrees from 0."""
+    return (torch.arange(number, dtype=torch.float64, device=device) + 0.5) * (360.0 / number)
+
+
+def _with_columns(grid: SphereGrid, columns: int) -> SphereGrid:
+    longitude = torch.arange(columns, dtype=torch.float64) * (360.0 / columns)
+    return SphereGrid(
+        grid.latitude_deg, longitude, grid.kind, grid.row_weights, grid.has_first_pole, grid.has_last_pole
+    )
 
 
 def _made(
     grid: SphereGrid,
+    is_flipped: bool,
     total_stride: int,
     patch_size: int,
     window_size: tuple[int, int],
     head_dims: tuple[int, ...],
+    reach: int,
 ) -> WorkGrid:
-    height, longitudes = len(grid.latitude_deg), len(grid.longitude_deg)
-    extra = -height % total_stride
+    outer = grid
+    if is_flipped:
+        poles = (grid.has_last_pole, grid.has_first_pole)
+        outer = SphereGrid(grid.latitude_deg.flip(0), grid.longitude_deg, grid.kind, grid.row_weights.flip(0), *poles)
+    height, width = len(grid.latitude_deg), len(grid.longitude_deg)
     # Twice the coarsest cell, as each needs one opposite to it.
-    columns = math.ceil(longitudes / (2 * total_stride)) * 2 * total_stride
-    before, after = extra // 2, extra - extra // 2
-    rows_rad = torch.deg2rad(_continued_latitudes(grid, before, after))
+    columns = math.ceil(width / (2 * total_stride)) * 2 * total_stride
+    rows = math.ceil(height / total_stride) * total_stride
+    if reach > min(rows, columns) // patch_size:
+        raise ValueError(
+            f"conv_kernel_size must reach at most {min(rows, columns) // patch_size} of the {rows // patch_size} rows "
+            f"and {columns // patch_size} columns of patches on a grid of {height} latitudes and {width} longitudes; "
+            f"it reaches {reach}. Use a finer grid or a smaller kernel."
+        )
+    inner, inward, outward = _with_columns(outer, columns), None, None
+    if rows != height or grid.has_first_pole or grid.has_last_pole:
+        latitude = 90.0 - _even_axis(rows, grid.latitude_deg.device) / 2
+        even = SphereGrid(latitude, outer.longitude_deg, "bounds", torch.ones_like(latitude) / rows, False, False)
+        inner = _with_columns(even, columns)
+        inward, outward = _row_weights(outer, inner.latitude_deg), _row_weights(inner, outer.latitude_deg)
+    return WorkGrid(
+        grid, outer, inner, is_flipped, inward, outward, _scales(inner, patch_size, window_size, head_dims)
+    )
+
+
+def _scales(
+    inner: SphereGrid, patch_size: int, window_size: tuple[int, int], head_dims: tuple[int, ...]
+) -> tuple[ScaleGeometry, ...]:
+    rows_rad, columns = torch.deg2rad(inner.latitude_deg), len(inner.longitude_deg)
     scales = []
     for index, head_dim in enumerate(head_dims[1:], start=1):
         stride = patch_size * 2**index
@@ -137,14 +193,18 @@ def _made(
         in_window = sphere_rotations(rows_of_window, meridians[: plain.columns], head_dim, width)
         in_grid = sphere_rotations(centres, meridians, head_dim, width)
         scales.append(ScaleGeometry((plain, shifted), in_window, in_grid))
-    return WorkGrid(grid, before, after, columns, tuple(scales))
+    return tuple(scales)
 
 
-def _continued_latitudes(grid: SphereGrid, before: int, after: int) -> torch.Tensor:
-    """Latitudes of the rows, those beyond a pole counted on past 90 degrees, shape (Y + before + after,)."""
-    latitude = grid.latitude_deg
-    sign = torch.where(latitude[0] > latitude[-1], 1.0, -1.0)
-    first, last = int(grid.has_first_pole), len(latitude) - int(grid.has_last_pole)
-    head = (sign * 180.0 - latitude[first : first + before]).flip(0)
-    tail = (-sign * 180.0 - latitude[last - after : last]).flip(0)
-    return torch.cat((head, latitude, tail))
+def _row_weights(source: SphereGrid, target: torch.Tensor) -> torch.Tensor:
+    """Weights of linear interpolation from rows, with one more beyond each pole, to other rows, all from the north."""
+    first, last = int(source.has_first_pole), len(source.latitude_deg) - 1 - int(source.has_last_pole)
+    north, south = 180.0 - source.latitude_deg[first], -180.0 - source.latitude_deg[last]
+    # Searching wants rising numbers: angles from the north pole.
+    known = 90.0 - torch.cat((north[None], source.latitude_deg, south[None]))
+    wanted = 90.0 - target
+    above = torch.searchsorted(known, wanted).clamp(1, len(known) - 1)
+    share = (wanted - known[above - 1]) / (known[above] - known[above - 1])
+    weights = torch.zeros(len(wanted), len(known), dtype=torch.float64, device=target.device)
+    weights.scatter_(1, (above - 1)[:, None], (1 - share)[:, None])
+    return weights.scatter_add_(1, above[:, None], share[:, None])

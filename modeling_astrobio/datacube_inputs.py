@@ -4,12 +4,13 @@ Shape suffixes: B batch, V variables on levels, S at the surface, F forcing vari
 latitudes, X longitudes, N parameters of a planet.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers.utils import is_tracing
 
 from .configuration_astro_datacube import AstroDatacubeConfig
+from .datacube_grid import has_values
 
 
 __all__ = ["check_cube_inputs"]
@@ -26,11 +27,14 @@ _AXES = {
 _NEEDED = ("latitude_deg", "longitude_deg", "planet")
 
 
-def check_cube_inputs(config: AstroDatacubeConfig, **inputs: Any) -> dict[str, Any]:
+def check_cube_inputs(
+    config: AstroDatacubeConfig, told: Mapping[str, torch.Tensor | None], **inputs: Any
+) -> dict[str, Any]:
     """Return the inputs, with what may be left out filled in as missing.
 
     Args:
         config: Names of the variables and parameters, and the number of states that are read.
+        told: The numbers of `config.conditioned_on`.
         **inputs: Those of `AstroDatacubeModel.forward`.
 
     Raises:
@@ -40,6 +44,12 @@ def check_cube_inputs(config: AstroDatacubeConfig, **inputs: Any) -> dict[str, A
         if inputs[name] is None:
             raise ValueError(f"{name} must be given, with axes ({', '.join(_AXES[name])}); got None.")
     planet = inputs["planet"]
+    if not len(planet):
+        raise ValueError("planet must hold at least one planet; got a batch of none.")
+    if bool(config.level_variables) != (inputs["levels"] is not None and inputs["levels"].shape[-1] > 0):
+        wanted = f"the levels of {', '.join(config.level_variables)}" if config.level_variables else "no level"
+        got = None if inputs["levels"] is None else tuple(inputs["levels"].shape)
+        raise ValueError(f"levels must hold {wanted}; got {got}.")
     if inputs["levels"] is None:
         inputs["levels"] = planet.new_zeros(len(planet), 0)
     sizes = {
@@ -63,16 +73,26 @@ def check_cube_inputs(config: AstroDatacubeConfig, **inputs: Any) -> dict[str, A
         elif value is not None and list(value.shape) != wanted:
             described = ", ".join(f"{axis} {size}" for axis, size in zip(_AXES[name], wanted, strict=True))
             raise ValueError(f"{name} must have the axes ({described}); got shape {tuple(value.shape)}.")
-    if not is_tracing(planet):
-        _check_values(inputs)
+    for name, value in told.items():
+        if value is None or tuple(value.shape) != (len(planet),):
+            got = None if value is None else f"shape {tuple(value.shape)}"
+            raise ValueError(f"{name} must be given, with axes (batch {len(planet)}); got {got}.")
+    if has_values(planet):
+        _check_values(inputs, told)
     return inputs
 
 
-def _check_values(inputs: dict[str, Any]) -> None:
+@torch.compiler.disable
+def _check_values(inputs: dict[str, Any], told: Mapping[str, Any]) -> None:
+    for name, value in told.items():
+        if not bool((value.isfinite() & (value >= 0)).all()):
+            raise ValueError(f"{name} must be finite and at least 0; got {value.tolist()}.")
     for name in ("latitude_deg", "longitude_deg"):
         axis = inputs[name]
         if not torch.equal(axis, axis[:1].expand_as(axis)):
             raise ValueError(f"{name} must be the same for the whole batch; got different rows. Batch cubes by grid.")
     levels = inputs["levels"]
-    if not bool((levels > 0).all()):
-        raise ValueError(f"levels must be above 0, pressure over nominal surface pressure; got {levels.min():g}.")
+    if not bool((levels.isfinite() & (levels > 0)).all()):
+        raise ValueError(
+            f"levels must be finite and above 0, pressure over nominal surface pressure; got {levels.tolist()}."
+        )

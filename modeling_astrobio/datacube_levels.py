@@ -55,8 +55,9 @@ class LevelPooling(nn.Module):
         self.num_heads = config.num_attention_heads[0]
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         # Of a query that is learned, the product with a key is a linear function of the key's level.
-        has_choice = bool(config.level_variables)
-        self.score_proj = nn.Linear(width, self.num_heads * config.num_latent_levels) if has_choice else None
+        # What is added to the scores of all levels alike changes nothing.
+        has_choice, scores = bool(config.level_variables), self.num_heads * config.num_latent_levels
+        self.score_proj = nn.Linear(width, scores, bias=False) if has_choice else None
         self.value_proj = nn.Linear(width, width)
         self.output_proj = nn.Linear(width, width)
         self.latent_levels = nn.Parameter(torch.zeros(config.num_latent_levels, width))
@@ -90,7 +91,7 @@ class LevelReadout(nn.Module):
         self.has_choice = config.num_latent_levels > 1
         if self.has_choice:
             self.query_proj = nn.Linear(width, width)
-            self.key_proj = nn.Linear(width, width)
+            self.key_proj = nn.Linear(width, width, bias=False)
         self.fuse_proj = nn.Linear(2 * width, width)
         self.output_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
 

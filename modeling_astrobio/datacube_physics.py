@@ -10,8 +10,8 @@ import torch
 from .climate_constraints import ClimateCorrection, apply_climate_constraints
 from .climate_levels import pressure_levels, sigma_levels
 from .climate_planet import PlanetParameters
-from .climate_residuals import open_ledger
-from .climate_state import ClimateSystem
+from .climate_residuals import FLUXES_READ, open_ledger
+from .climate_state import ClimateSystem, check_climate_state
 from .configuration_astro_datacube import AstroDatacubeConfig
 from .datacube_grid import WorkGrid
 
@@ -59,6 +59,11 @@ class CubePhysics:
         ground = None
         if "sg" in config.forcing_variables and forcing_fields is not None:
             ground = forcing_fields[:, config.forcing_variables.index("sg")]
+            if not bool(ground.isfinite().all()):
+                raise ValueError(
+                    "forcing_fields must hold sg, the surface geopotential, everywhere where constraints are on; it "
+                    "holds NaN. Fill it, or switch the constraints off."
+                )
         self.system = ClimateSystem(
             planet=self._planet(planet),
             cell_weights=work.grid.cell_weights,
@@ -88,8 +93,13 @@ class CubePhysics:
         mid = levels[0].double().cpu()
         if self.config.level_kind == "sigma":
             return sigma_levels(mid)
-        index = self.config.planet_parameters.index("surface_pressure_pa")
-        return pressure_levels(mid * float(planet[0, index]))
+        pressure = planet[:, self.config.planet_parameters.index("surface_pressure_pa")]
+        if not torch.equal(pressure, pressure[:1].expand_as(pressure)):
+            raise ValueError(
+                "planet must have one surface_pressure_pa for the whole batch where constraints are on and levels are "
+                f"pressures; got {pressure.tolist()}. Batch cubes by it, or switch the constraints off."
+            )
+        return pressure_levels(mid * float(pressure[0]))
 
     def state(self, level_fields: torch.Tensor | None, surface_fields: torch.Tensor | None) -> dict[str, torch.Tensor]:
         """Return fields by name; of fields (B, V, L, Y, X) and (B, S, Y, X)."""
@@ -111,13 +121,21 @@ class CubePhysics:
         return level, surface
 
     def open(self, state: Mapping[str, torch.Tensor]) -> Ledger:
-        """Return what an initial state holds of what is conserved."""
+        """Return what an initial state holds of what is conserved.
+
+        Raises:
+            ValueError: If a variable that a constraint reads is missing or of another unit, fluxes included.
+        """
+        if not self.system.closed:
+            fluxes = {flux for name in self.names for flux in FLUXES_READ.get(name, ()) if flux in state}
+            check_climate_state(state, self.system, fluxes)
         return open_ledger(state, self.system, self.names)
 
     def correct(self, state: Mapping[str, torch.Tensor], ledger: Ledger, training: bool) -> ClimateCorrection:
         """Return a predicted state that every constraint holds of, see `apply_climate_constraints`."""
         return apply_climate_constraints(state, self.system, ledger, self.names, training=training, validate=False)
 
+    @torch.compiler.disable
     def corrected(
         self, before: Fields, fields: Fields, ledger: Ledger | None, training: bool
     ) -> tuple[list[torch.Tensor | None], dict[str, torch.Tensor], dict[str, torch.Tensor]]:

@@ -4,7 +4,8 @@ A configuration keeps them as plain numbers:
 
     {"levels": [0.1, 0.5, 0.9],
      "variables": {"ta": {"mean": [...], "scale": [...], "difference_scale": [...]}, "ps": {"mean": 1e5, ...}},
-     "planet": {"gravity_m_s2": {"mean": 3.0, "scale": 0.2}}}
+     "planet": {"gravity_m_s2": {"mean": 3.0, "scale": 0.2}},
+     "units": {"ta": "K", "ps": "Pa"}}
 
 A variable on levels has one number for each of `levels`, pressure over nominal surface pressure; other levels are
 between them, linearly in its logarithm. `difference_scale` is the standard deviation of what a step of the training
@@ -14,13 +15,14 @@ large, and 0 where it is 0.
 Shape suffixes: B batch, V variables, L levels, R levels of the statistics, P parameters.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 
-__all__ = ["described_planet", "level_statistic", "surface_statistic"]
+__all__ = ["check_statistics", "described_planet", "level_statistic", "surface_statistic"]
 
 _DEFAULTS = {"mean": 0.0, "scale": 1.0, "difference_scale": 1.0}
 
@@ -88,3 +90,29 @@ def described_planet(
         mean, scale = torch.tensor(rows, dtype=torch.float32, device=planet.device).view(2, len(names))
         values = (values - mean) / scale
     return values * known, known.float()
+
+
+def check_statistics(
+    statistics: Mapping[str, Any],
+    level_variables: Sequence[str],
+    variables: Sequence[str],
+    planet_parameters: Sequence[str],
+) -> None:
+    """Check that statistics are complete.
+
+    Raises:
+        ValueError: If a variable or parameter is missing, or levels do not rise; names it.
+    """
+    levels = list(statistics.get("levels", []))
+    if any(later <= sooner for sooner, later in itertools.pairwise(levels)):
+        raise ValueError(f"statistics must have levels that rise; got {levels}.")
+    for kind, names in (("variables", variables), ("planet", planet_parameters)):
+        missing = [name for name in names if name not in (statistics.get(kind) or {})]
+        if missing:
+            raise ValueError(f"statistics must hold all {kind}; {', '.join(missing)} is missing.")
+    for name in level_variables:
+        for kind in _DEFAULTS:
+            if len(statistics["variables"][name][kind]) != len(levels):
+                raise ValueError(
+                    f"statistics of {name} must have {len(levels)} numbers for {kind}, one for each level."
+                )

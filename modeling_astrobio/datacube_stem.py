@@ -4,6 +4,7 @@ Shape suffixes: B batch, V variables on levels, S at the surface, F forcing vari
 latitudes, X longitudes, P rows and columns of a patch, D width.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -51,7 +52,7 @@ class CubeStem(nn.Module):
         surface_channels = len(config.surface_variables) * config.num_read_steps + len(config.forcing_variables)
         # One more cell on each side of a patch.
         self.level_conv = nn.Conv2d(2 * level_channels, width, patch + 2, stride=patch) if level_channels else None
-        self.surface_conv = nn.Conv2d(2 * surface_channels + 2, width, patch + 2, stride=patch)
+        self.surface_conv = nn.Conv2d(2 * surface_channels + 4, width, patch + 2, stride=patch)
         self.embedding = LevelEmbedding(config)
 
     def forward(
@@ -60,6 +61,7 @@ class CubeStem(nn.Module):
         surface_fields: torch.Tensor | None,
         forcing_fields: torch.Tensor | None,
         levels: torch.Tensor,
+        planet: torch.Tensor,
         work: WorkGrid,
     ) -> StemFeatures:
         """Read fields in SI units, NaN where a value is missing.
@@ -69,10 +71,11 @@ class CubeStem(nn.Module):
             surface_fields: Shape (B, S, T, Y, X).
             forcing_fields: Shape (B, F, Y, X).
             levels: Pressure over nominal surface pressure, shape (B, L).
+            planet: Shape (B, N), of `config.planet_parameters`.
             work: The grid.
         """
         embedding = self.embedding(levels)
-        surface = self._surface_states(surface_fields, forcing_fields, len(levels), levels.device, work)
+        surface = self._surface_states(surface_fields, forcing_fields, planet, work)
         states, is_present = surface[:, None], levels.new_ones(len(levels), 1, dtype=torch.bool)
         if self.level_conv is not None and level_fields is not None:
             states = torch.cat((self._level_states(level_fields, levels, work), states), dim=1)
@@ -96,9 +99,9 @@ class CubeStem(nn.Module):
         states = self.level_conv(images.to(self.level_conv.weight.dtype))
         return states.unflatten(0, levels.shape).permute(0, 1, 3, 4, 2)
 
-    def _surface_states(self, surface_fields, forcing_fields, batch, device, work: WorkGrid) -> torch.Tensor:
-        """Of surface and forcing fields, with the sine and cosine of the latitude, shape (B, Y / P, X / P, D)."""
-        parts = []
+    def _surface_states(self, surface_fields, forcing_fields, planet, work: WorkGrid) -> torch.Tensor:
+        """Of surface and forcing fields and of where a cell lies, shape (B, Y / P, X / P, D)."""
+        parts, device = [], planet.device
         for fields, names in (
             (surface_fields, self.config.surface_variables),
             (None if forcing_fields is None else forcing_fields[:, :, None], self.config.forcing_variables),
@@ -112,12 +115,30 @@ class CubeStem(nn.Module):
             turns = self._turns(names, (2, 1, len(names), 1))
             channels = work.extend(_with_mask(fields, mean, scale), turns)
             parts.append(channels.transpose(0, 1).flatten(1, 3))
-        latitude = torch.deg2rad(work.grid.latitude_deg).to(device)
-        rows = torch.stack((latitude.sin(), latitude.cos())).float()
-        geometry = work.extend(rows[..., None].expand(-1, -1, len(work.grid.longitude_deg)))
-        parts.append(geometry.expand(batch, -1, -1, -1))
+        parts.append(self._places(planet, work))
         images = torch.cat(parts, dim=1).to(self.surface_conv.weight.dtype)
         return self.surface_conv(images).permute(0, 2, 3, 1)
+
+    def _places(self, planet: torch.Tensor, work: WorkGrid) -> torch.Tensor:
+        """Sine and cosine of the latitude and, where one side always faces the star, the direction to the star.
+
+        The last two are the components of a cell's normal toward the substellar point and east of it, on the equator;
+        on planets that turn under their star, or of which that is not known, they are 0, and no meridian is marked.
+        """
+        latitude, longitude = (
+            torch.deg2rad(axis).to(planet.device) for axis in (work.grid.latitude_deg, work.grid.longitude_deg)
+        )
+        known = {
+            name: planet[:, place].double().nan_to_num()
+            for place, name in enumerate(self.config.planet_parameters)
+            if name in ("synchronous", "substellar_longitude_deg")
+        }
+        faces_star = known.get("synchronous", planet.new_zeros(len(planet))).clamp(0, 1)[:, None, None]
+        east = longitude - torch.deg2rad(known.get("substellar_longitude_deg", planet.new_zeros(len(planet))))[:, None]
+        area = (len(planet), len(latitude), len(longitude))
+        rows = [part[:, None].expand(area) for part in (latitude.sin(), latitude.cos())]
+        star = [faces_star * latitude.cos()[:, None] * part[:, None] for part in (east.cos(), east.sin())]
+        return work.extend(torch.stack([*rows, *star], dim=1).float())
 
     def _turns(self, names: list, shape: tuple[int, ...]) -> torch.Tensor:
         """Which channels change their sign across a pole: values of vectors, and no marks of what is missing."""
@@ -133,12 +154,13 @@ class FieldHead(nn.Module):
     Without it patches would show at their borders.
     """
 
-    def __init__(self, num_variables: int, config: AstroDatacubeConfig):
+    def __init__(self, names: Sequence[str], config: AstroDatacubeConfig):
         super().__init__()
         self.patch = config.patch_size
-        cell_width = max(config.hidden_size // config.patch_size, num_variables)
+        self.is_vector = [name in config.vector_variables for name in names]
+        cell_width = max(config.hidden_size // config.patch_size, len(names))
         self.open_proj = nn.Linear(config.hidden_size, cell_width * config.patch_size**2)
-        self.conv = nn.Conv2d(cell_width, num_variables, 3)
+        self.conv = nn.Conv2d(cell_width, len(names), 3)
 
     def forward(self, states: torch.Tensor, work: WorkGrid) -> torch.Tensor:
         """Return fields, shape (B, V, L, Y, X), float32, of states (B, L, Y / P, X / P, D)."""
@@ -147,7 +169,8 @@ class FieldHead(nn.Module):
         cells = cells.reshape(batch, levels, rows * self.patch, columns * self.patch, -1)
         padded = continue_around(nn.functional.silu(cells), 1)
         found = self.conv(padded.flatten(0, 1).permute(0, 3, 1, 2))
-        return work.restrict(found.unflatten(0, (batch, levels)).transpose(1, 2).float())
+        found = found.unflatten(0, (batch, levels)).transpose(1, 2).float()
+        return work.restrict(found, torch.tensor(self.is_vector)[:, None])
 
 
 class CubeHead(nn.Module):
@@ -155,7 +178,7 @@ class CubeHead(nn.Module):
 
     def __init__(self, config: AstroDatacubeConfig):
         super().__init__()
-        level, surface = len(config.level_variables), len(config.surface_variables)
+        level, surface = config.level_variables, config.surface_variables
         self.level = FieldHead(level, config) if level else None
         self.surface = FieldHead(surface, config) if surface else None
 

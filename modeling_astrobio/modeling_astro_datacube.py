@@ -27,6 +27,10 @@ from .datacube_stem import CubeStem
 __all__ = ["AstroDatacubeModel", "AstroDatacubeOutput", "AstroDatacubePreTrainedModel"]
 
 
+# What transformers passes along.
+_SWITCHES = {"output_attentions", "output_hidden_states", "return_dict", "num_items_in_batch", "use_cache"}
+
+
 @dataclass
 class AstroDatacubeOutput(ModelOutput):
     """What the trunk says of a batch.
@@ -162,8 +166,15 @@ class AstroDatacubeModel(AstroDatacubePreTrainedModel):
         Raises:
             ValueError: If a shape does not fit; names the input and its axes.
         """
+        unknown = sorted(set(told) - set(self.config.conditioned_on) - _SWITCHES)
+        if unknown:
+            told_here = ", ".join(self.config.conditioned_on) or "nothing"
+            raise ValueError(
+                f"{', '.join(unknown)} is not read; beside fields and axes a model of this config reads {told_here}."
+            )
         inputs = check_cube_inputs(
             self.config,
+            told={name: told.get(name) for name in self.config.conditioned_on},
             surface_fields=surface_fields,
             level_fields=level_fields,
             forcing_fields=forcing_fields,
@@ -178,7 +189,12 @@ class AstroDatacubeModel(AstroDatacubePreTrainedModel):
     def _run(self, inputs: dict[str, torch.Tensor | None], work: WorkGrid, told: dict[str, torch.Tensor]):
         condition = self.conditioning(inputs["planet"], told)
         features = self.stem(
-            inputs["level_fields"], inputs["surface_fields"], inputs["forcing_fields"], inputs["levels"], work
+            inputs["level_fields"],
+            inputs["surface_fields"],
+            inputs["forcing_fields"],
+            inputs["levels"],
+            inputs["planet"],
+            work,
         )
         states = self.level_pooling(features.states, features.is_present)
         skips = []

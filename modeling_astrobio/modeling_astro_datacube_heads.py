@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from transformers.utils import ModelOutput, can_return_tuple, is_tracing
+from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_astro_datacube import AstroDatacubeConfig
-from .datacube_grid import WorkGrid, work_grid
+from .datacube_grid import WorkGrid, has_values, work_grid
 from .datacube_loss import area_weighted_squared_error, mean_of_known
 from .datacube_physics import CubePhysics
 from .datacube_statistics import level_statistic, surface_statistic
@@ -81,6 +81,8 @@ class CubePredictor(AstroDatacubePreTrainedModel):
         config = copy.deepcopy(config)
         for name, value in self.decided.items():
             setattr(config, name, value)
+        if "num_input_steps" not in self.decided and config.num_input_steps < 1:
+            raise ValueError(f"num_input_steps must be at least 1 for {type(self).__name__}; got 0.")
         super().__init__(config)
         self.model = AstroDatacubeModel(config)
         self.head = CubeHead(config)
@@ -137,6 +139,9 @@ class CubePredictor(AstroDatacubePreTrainedModel):
         errors, known = [], []
         for field, label, scale in zip(fields, labels, self._statistics(self.scale_kind, levels), strict=True):
             if field is not None and label is not None:
+                if label.shape != field.shape:
+                    kind = "level_labels" if label.ndim == 5 else "surface_labels"
+                    raise ValueError(f"{kind} must have the shape {tuple(field.shape)}; got {tuple(label.shape)}.")
                 errors.append(area_weighted_squared_error(field, label, scale, work.grid.cell_weights))
                 known.append(label)
         return mean_of_known(errors, known) if errors else None
@@ -163,7 +168,7 @@ class AstroDatacubeForForecasting(CubePredictor):
     """Predicts the state a lead time after the last one read, as its change, and corrects it to its constraints."""
 
     auto_model = "AutoModelForTimeSeriesPrediction"
-    decided: ClassVar = {"conditioned_on": ["lead_time_s"]}
+    decided: ClassVar = {"conditioned_on": ["lead_time_s"], "num_noisy_steps": 0}
     scale_kind = "difference_scale"
 
     @can_return_tuple
@@ -213,7 +218,7 @@ class AstroDatacubeForForecasting(CubePredictor):
         base = [None if fields is None else fields[:, :, -1] for fields in (level_fields, surface_fields)]
         fields = self._fields(output.last_hidden_state, levels, work, base)
         residuals = None
-        if self.config.constraints and not is_tracing(planet):
+        if self.config.constraints and has_values(planet):
             physics = CubePhysics(self.config, work, levels, planet, forcing_fields, lead_time_s)
             fields, residuals, ledger = physics.corrected(base, fields, ledger, self.training)
         return CubePrediction(
@@ -247,6 +252,15 @@ class AstroDatacubeForForecasting(CubePredictor):
         """
         if num_steps < 1:
             raise ValueError(f"num_steps must be at least 1; got {num_steps}.")
+        for name, fields, variables in (
+            ("level_fields", level_fields, self.config.level_variables),
+            ("surface_fields", surface_fields, self.config.surface_variables),
+        ):
+            if variables and fields is None:
+                raise ValueError(
+                    f"{name} must be given to a roll-out; got None. Give NaN where a value is missing, of shape "
+                    "(batch, variable, time, ...)."
+                )
         ledger, found = None, []
         window = (level_fields, surface_fields)
         for _ in range(num_steps):
@@ -268,6 +282,7 @@ class AstroDatacubeForMaskedReconstruction(CubePredictor):
     """Fills in what is missing of a state: cells, levels or whole variables that are NaN."""
 
     auto_model = "AutoModelForMaskedImageModeling"
+    decided: ClassVar = {"conditioned_on": [], "num_noisy_steps": 0}
 
     @can_return_tuple
     def forward(
@@ -335,8 +350,8 @@ class AstroDatacubeForSteadyState(CubePredictor):
     """The mean climate of a planet from its parameters, its ground, and nothing else."""
 
     auto_model = "AutoModelForImageToImage"
-    main_input_name = "planet"
-    decided: ClassVar = {"num_input_steps": 0}
+    main_input_name = "forcing_fields"
+    decided: ClassVar = {"conditioned_on": [], "num_input_steps": 0, "num_noisy_steps": 0}
 
     @can_return_tuple
     def forward(

@@ -29,6 +29,8 @@ __all__ = ["AstroDatacubeProcessor"]
 
 # A mean this many scales from that of the training data is of another unit or another quantity.
 _MOST_SCALES = 50.0
+# Likewise, of a mean over that of the training data where no unit is stated.
+_MOST_RATIO = 10.0
 # Beyond it nothing is measured: fill values of old files.
 _FILL = 1e15
 
@@ -47,8 +49,8 @@ class AstroDatacubeProcessor(ProcessorMixin):
         vector_variables: As there.
         planet_parameters: As there.
         num_input_steps: As there.
-        units: Unit of each variable, as the training data state it; others are converted.
-        statistics: Means and scales of the training data, see `datacube_statistics`.
+        statistics: Means, scales and units of the training data, see `datacube_statistics`; fields are converted to
+            these units.
     """
 
     model_input_names = [
@@ -65,7 +67,6 @@ class AstroDatacubeProcessor(ProcessorMixin):
         vector_variables: Sequence[str] = AstroDatacubeConfig.vector_variables,
         planet_parameters: Sequence[str] = PLANET_PARAMETERS,
         num_input_steps: int = 1,
-        units: Mapping[str, str] | None = None,
         statistics: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -75,9 +76,13 @@ class AstroDatacubeProcessor(ProcessorMixin):
         self.vector_variables = list(vector_variables)
         self.planet_parameters = list(planet_parameters)
         self.num_input_steps = num_input_steps
-        self.units = None if units is None else dict(units)
         self.statistics = None if statistics is None else dict(statistics)
         super().__init__(**kwargs)
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Unit of each variable, as the training data state it."""
+        return {} if self.statistics is None else dict(self.statistics.get("units") or {})
 
     @classmethod
     def from_config(cls, config: AstroDatacubeConfig, **others: Any) -> "AstroDatacubeProcessor":
@@ -144,9 +149,9 @@ class AstroDatacubeProcessor(ProcessorMixin):
                 f"{', '.join(map(str, axes.data.data_vars)) or 'none'}. Rename its variables."
             )
         found = {
-            "latitude_deg": torch.from_numpy(axes.latitude),
-            "longitude_deg": torch.from_numpy(axes.longitude),
-            "levels": torch.from_numpy(self._relative_levels(axes, parameters, where)),
+            "latitude_deg": torch.from_numpy(axes.latitude.copy()),
+            "longitude_deg": torch.from_numpy(axes.longitude.copy()),
+            "levels": torch.from_numpy(self._relative_levels(axes, parameters, where).copy()),
             "planet": torch.tensor([parameters.get(name, np.nan) for name in self.planet_parameters]),
         }
         steps = axes.steps(time, self.num_input_steps)
@@ -157,7 +162,7 @@ class AstroDatacubeProcessor(ProcessorMixin):
         ):
             if variables and its_steps:
                 fields = [self._field(axes, variable, on_levels, its_steps, where) for variable in variables]
-                found[name] = torch.from_numpy(np.stack(fields).astype(np.float32))
+                found[name] = torch.from_numpy(np.ascontiguousarray(np.stack(fields), dtype=np.float32))
         if "forcing_fields" in found:
             found["forcing_fields"] = found["forcing_fields"][:, -1]
         return found
@@ -169,20 +174,25 @@ class AstroDatacubeProcessor(ProcessorMixin):
             return np.full(shape, np.nan)
         values = axes.values(name, on_levels, steps, where)
         stated = str(axes.data[name].attrs.get("units", ""))
-        if self.units is not None and name in self.units and stated:
+        if name in self.units and stated:
             values = convert_units(values, stated, self.units[name], f"{name} of {where}")
-        self._check_size(values, name, where)
+        self._check_size(values, name, where, has_unit=bool(stated))
         return values
 
-    def _check_size(self, values: np.ndarray, name: str, where: str) -> None:
+    def _check_size(self, values: np.ndarray, name: str, where: str, has_unit: bool) -> None:
+        """Compare values with those of the training data; closely where no unit is stated."""
         if self.statistics is None or name not in self.statistics["variables"] or not np.isfinite(values).any():
             return
         known = self.statistics["variables"][name]
-        mean, scale = np.mean(known["mean"]), np.max(known["scale"])
-        spread = max(scale, abs(mean), np.ptp(known["mean"]) if np.ndim(known["mean"]) else 0.0)
+        mean, scale = float(np.mean(known["mean"])), float(np.max(known["scale"]))
+        spread = max(scale, abs(mean), float(np.ptp(known["mean"])) if np.ndim(known["mean"]) else 0.0)
         found = float(np.nanmean(values))
-        if abs(found - mean) > _MOST_SCALES * spread:
-            unit = (self.units or {}).get(name, "the unit of the training data")
+        is_off = abs(found - mean) > _MOST_SCALES * spread
+        if not has_unit and mean > 2 * scale:
+            # Of what is far from 0, such as pressures and temperatures, the ratio tells.
+            is_off |= not 1 / _MOST_RATIO < found / mean < _MOST_RATIO
+        if is_off:
+            unit = self.units.get(name, "the unit of the training data")
             raise CubeError(
                 f"{name} of {where} must be in {unit}, about {mean:g}; its mean is {found:g}. Convert it, and state "
                 "its attribute `units`."
@@ -197,7 +207,13 @@ class AstroDatacubeProcessor(ProcessorMixin):
                 f"{', '.join(unknown)}."
             )
         stated = {name: data.attrs[name] for name in self.planet_parameters if name in data.attrs}
-        return {name: float(value) for name, value in {**stated, **given}.items()}
+        found = {}
+        for name, value in {**stated, **given}.items():
+            try:
+                found[name] = float(value)
+            except (TypeError, ValueError) as error:
+                raise CubeError(f"{name} of the planet of {where} must be a number; got {value!r}.") from error
+        return found
 
     def _relative_levels(self, axes: "_Axes", parameters: Mapping[str, float], where: str) -> np.ndarray:
         if axes.level_kind == "pressure":
@@ -205,6 +221,11 @@ class AstroDatacubeProcessor(ProcessorMixin):
                 raise CubeError(
                     f"planet of {where} must give surface_pressure_pa where levels are pressures; it does not. Pass "
                     "planet={'surface_pressure_pa': ...}."
+                )
+            if not 0 < parameters["surface_pressure_pa"] < np.inf:
+                raise CubeError(
+                    f"surface_pressure_pa of the planet of {where} must be above 0; got "
+                    f"{parameters['surface_pressure_pa']}."
                 )
             return axes.levels / parameters["surface_pressure_pa"]
         return axes.levels
@@ -245,13 +266,12 @@ class AstroDatacubeProcessor(ProcessorMixin):
                 kind = "level_fields" if on_levels else "surface_fields"
                 raise ValueError(f"{kind} must have shape {shape}, with states after the first axis if several; got "
                                  f"{tuple(fields.shape)}.")  # fmt: skip
-            for name, values in zip(names, fields.detach().cpu().float().numpy(), strict=True):
+            for name, values in zip(names, torch.as_tensor(fields).detach().cpu().float().numpy(), strict=True):
                 if name in axes.data:
                     found[name] = self._variable(axes, name, values, on_levels, several)
         result = xarray.Dataset(found, attrs=dict(like.attrs))
-        for axis in (axes.level_name, axes.latitude_name, axes.longitude_name):
-            if axis is not None and axis in result.dims:
-                result = result.assign_coords({axis: like[axis]})
+        kept = {name: each for name, each in like.coords.items() if set(each.dims) <= set(result.dims) - {"step"}}
+        result = result.assign_coords({name: each for name, each in kept.items() if each.dims})
         if "step" in result.dims:
             count = result.sizes["step"]
             if time is None:
@@ -263,7 +283,7 @@ class AstroDatacubeProcessor(ProcessorMixin):
     def _variable(self, axes: "_Axes", name: str, values: np.ndarray, on_levels: bool, several: bool) -> Any:
         original = axes.original[name]
         stated = str(original.attrs.get("units", ""))
-        if self.units is not None and name in self.units and stated:
+        if name in self.units and stated:
             values = np.asarray(convert_units(values, self.units[name], stated, name), dtype=np.float32)
         dims = [*(["step"] if several else []), *([axes.level_name] if on_levels else []), axes.latitude_name,
                 axes.longitude_name]  # fmt: skip
@@ -283,9 +303,13 @@ class AstroDatacubeProcessor(ProcessorMixin):
         Raises:
             ValueError: If there are none, or units differ from one to another.
         """
+        if isinstance(climates, xarray.Dataset):
+            climates = [climates]
         if not climates:
             raise ValueError("climates must hold at least one Dataset; got none.")
-        self.units, self.statistics = None, None
+        if planets is not None and len(planets) != len(climates):
+            raise ValueError(f"planets must be one for each climate, {len(climates)}; got {len(planets)}.")
+        self.statistics = None
         units: dict[str, str] = {}
         for place, climate in enumerate(climates):
             for name in (*self.level_variables, *self.surface_variables, *self.forcing_variables):
@@ -304,9 +328,9 @@ class AstroDatacubeProcessor(ProcessorMixin):
                 items.append(self.read(climate, planet, -1, f"climate {place}"))
             finally:
                 self.num_input_steps = steps
-        self.units = {name: unit for name, unit in units.items() if unit}
         names = {kind: getattr(self, f"{kind}_variables") for kind in ("level", "surface", "forcing")}
-        self.statistics = fit_statistics(items, names, self.vector_variables, self.planet_parameters)
+        stated_units = {name: unit for name, unit in units.items() if unit}
+        self.statistics = fit_statistics(items, names, self.vector_variables, self.planet_parameters, stated_units)
         return self
 
 
@@ -354,8 +378,8 @@ class _Axes:
         if self.time_name is None:
             return ([None] * (count - 1) + [0])[:count]
         size = self.data.sizes[self.time_name]
-        if not -size <= last < size:
-            raise CubeError(f"time must be a place of the {size} on the axis {self.time_name}; got {last}.")
+        if not isinstance(last, int | np.integer) or not -size <= last < size:
+            raise CubeError(f"time must be a place of the {size} on the axis {self.time_name}; got {last!r}.")
         end = last % size
         return [place if place >= 0 else None for place in range(end - count + 1, end + 1)]
 
@@ -370,6 +394,12 @@ class _Axes:
                 f"{name} of {where} must have the axes {', '.join(map(str, wanted))}, and time or none; it has "
                 f"{', '.join(map(str, variable.dims))}. Select from an axis that is too much, or rename it."
             )
+        packed = [key for key in ("scale_factor", "add_offset") if key in variable.attrs]
+        if packed:
+            raise CubeError(
+                f"{name} of {where} must be unpacked; it has the attributes {', '.join(packed)}. Open the file with "
+                "mask_and_scale=True, xarray's default."
+            )
         fill = [variable.attrs.get(key) for key in ("_FillValue", "missing_value")]
         if self.time_name is not None and self.time_name in variable.dims:
             variable = variable.transpose(self.time_name, *wanted)
@@ -382,7 +412,7 @@ class _Axes:
         with np.errstate(invalid="ignore"):
             is_missing = ~(np.abs(stacked) < _FILL)
         for value in fill:
-            if value is not None:
+            if value is not None and np.size(value):
                 is_missing |= stacked == float(np.asarray(value).ravel()[0])
         return np.where(is_missing, np.nan, stacked)
 

@@ -13,6 +13,8 @@ import torch
 __all__ = ["SphereGrid", "area_mean", "pad_sphere", "sphere_grid"]
 
 _GAUSS_TOLERANCE_DEG = 1e-3
+# Between the outermost row and the pole, in steps: half of one where cells fill the sphere.
+_MOST_POLAR_GAP = 1.5
 # Axes kept in float32 miss the pole by some 1e-5 degrees.
 _POLE_TOLERANCE_DEG = 1e-3
 
@@ -76,6 +78,13 @@ def sphere_grid(latitude_deg: torch.Tensor, longitude_deg: torch.Tensor) -> Sphe
             f"twice; got {_span(longitude)}. Roll the longitude axis so that it rises, drop a repeated meridian, or "
             "regrid a region to the globe."
         )
+    if len(latitude) > 1:
+        gaps = torch.stack((90.0 - latitude.max(), latitude.min() + 90.0))
+        if gaps.max() > _MOST_POLAR_GAP * steps.abs().max():
+            raise ValueError(
+                f"latitude_deg must reach from pole to pole; got {_span(latitude)}, {gaps.max():g} degrees from a "
+                f"pole in steps of {steps.abs().max():g}. A region must be regridded to the globe."
+            )
     sines, quadrature = (torch.from_numpy(part.copy()) for part in _gauss_legendre(len(latitude)))
     nodes = torch.rad2deg(torch.arcsin(sines))
     falls = len(latitude) > 1 and bool(steps[0] < 0)

@@ -19,6 +19,8 @@ __all__ = ["read_climates", "shallow_water_worlds"]
 _SUFFIXES = {".nc", ".nc4", ".zarr"}
 _MOLAR_GAS_CONSTANT = 8.31446261815324
 _DAY_S = 86_400.0
+# Where ExoPlaSim puts the star of a synchronous planet.
+_SUBSTELLAR_DEG = 180.0
 # Of ten, which worlds are held out.
 _VALIDATION, _TEST = (8,), (4, 9)
 
@@ -103,6 +105,7 @@ def _trajectory(cube: ClimateCube, config: AstroDatacubeConfig, step_s: float) -
         "gravity_m_s2": planet.gravity_m_s2,
         "rotation_period_s": planet.rotation_period_days * _DAY_S,
         "synchronous": float(planet.synchronous),
+        "substellar_longitude_deg": _SUBSTELLAR_DEG if planet.synchronous else np.nan,
         "obliquity_deg": planet.obliquity_deg,
         "eccentricity": planet.eccentricity,
         "surface_pressure_pa": planet.dry_surface_pressure_pa,
@@ -121,7 +124,7 @@ def _trajectory(cube: ClimateCube, config: AstroDatacubeConfig, step_s: float) -
         level_fields=torch.from_numpy(level) if config.level_variables else None,
         forcing_fields=torch.from_numpy(forcing[:, -1].copy()) if config.forcing_variables else None,
         levels=torch.from_numpy(levels),
-        latitude_deg=torch.from_numpy(cube.latitude_deg),
+        latitude_deg=torch.from_numpy(cube.latitude_deg.copy()),
         longitude_deg=torch.from_numpy(cube.longitude_deg[columns]),
         planet=torch.tensor([known.get(name, np.nan) for name in config.planet_parameters], dtype=torch.float32),
         step_s=step_s,

@@ -97,7 +97,9 @@ class DiffusionTrainer(AstroTrainer):
         clean = whole.changes(states, labels, batch["levels"])
         rows, device = len(batch["planet"]), batch["planet"].device
         share = self._random(torch.rand, (rows,), device)
-        noisy, targets, level = [], [], share
+        noisy: list[torch.Tensor | None] = []
+        targets: list[torch.Tensor | None] = []
+        level = share
         for change in clean:
             if change is None:
                 noisy.append(None)

@@ -52,6 +52,9 @@ def cube_batch(config, batch=2, rows=16, columns=32, num_levels=5, seed=0, dtype
         return (mean + scale * values).to(dtype)
 
     level, surface, forcing = (getattr(config, f"{kind}_variables") for kind in ("level", "surface", "forcing"))
+    planet = (10 * torch.rand(batch, len(config.planet_parameters), generator=generator)).to(dtype)
+    # Planets that turn under their star.
+    planet[:, config.planet_parameters.index("synchronous")] = 0.0
     return {
         "level_fields": scaled(level, noise(len(level), states, num_levels)),
         "surface_fields": scaled(surface, noise(len(surface), states)),
@@ -59,7 +62,7 @@ def cube_batch(config, batch=2, rows=16, columns=32, num_levels=5, seed=0, dtype
         "levels": torch.linspace(0.15, 0.95, num_levels, dtype=torch.float64).expand(batch, -1),
         "latitude_deg": gaussian_latitudes(rows).expand(batch, -1),
         "longitude_deg": (torch.arange(columns, dtype=torch.float64) * 360 / columns).expand(batch, -1),
-        "planet": (10 * torch.rand(batch, len(config.planet_parameters), generator=generator)).to(dtype),
+        "planet": planet,
     }
 
 

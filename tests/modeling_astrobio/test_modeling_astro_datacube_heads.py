@@ -85,8 +85,15 @@ def test_a_forecast_is_a_change_of_the_last_state_and_of_the_mean_where_there_is
     assert torch.equal(output.level_fields[:, 1:], batch["level_fields"][:, 1:, -1])
     mean = level_statistic(model.config.statistics, ["ta"], "mean", batch["levels"])[:, 0, 2]
     assert torch.equal(output.level_fields[:, 0, 2], mean[:, None, None].expand(-1, 16, 32))
-    with pytest.raises(ValueError, match="lead_time_s must be given"):
-        model(**batch)
+    for lead, got in ((None, "None"), (torch.ones(3), r"shape \(3,\)")):
+        with pytest.raises(ValueError, match=rf"lead_time_s must be given, with axes \(batch 2\); got {got}"):
+            model(**batch, lead_time_s=lead)
+    with pytest.raises(ValueError, match="lead_time_s must be finite and at least 0"):
+        model(**batch, lead_time_s=torch.tensor([-1.0, 1.0]))
+    with pytest.raises(ValueError, match=r"surface_labels must have the shape \(2, 3, 16, 32\); got \(2, 1, 16, 32\)"):
+        model(**batch, **LEAD, surface_labels=torch.zeros(2, 1, 16, 32))
+    with pytest.raises(ValueError, match="num_input_steps must be at least 1 for AstroDatacubeForForecasting; got 0"):
+        AstroDatacubeForForecasting(tiny_config(num_input_steps=0))
 
 
 def test_the_lead_time_changes_a_forecast():
@@ -202,6 +209,38 @@ def test_constraints_hold_of_every_state_of_a_rollout():
     assert (rolled.level_fields[:, 0, -1] - batch["level_fields"][:, 0, 0]).abs().max() > 1.0
 
 
+def test_constraints_refuse_what_they_cannot_hold_of():
+    model, batch = air_problem()
+    wrong = {**batch, "forcing_fields": batch["forcing_fields"] * torch.nan}
+    with pytest.raises(ValueError, match="forcing_fields must hold sg, the surface geopotential, everywhere"):
+        model(**wrong)
+    # Rain in metres a second of liquid water.
+    wrong = {**batch, "surface_fields": batch["surface_fields"].clone()}
+    wrong["surface_fields"][:, AIR["surface_variables"].index("evap")] *= 1e-3
+    with pytest.raises(ValueError, match="evap must carry about the latent heat of hfls"):
+        model(**wrong)
+    model, batch = air_problem(["ideal_gas"])
+    model.config.level_kind = "pressure"
+    with pytest.raises(ValueError, match="planet must have one surface_pressure_pa for the whole batch"):
+        model(**batch)
+
+
+def test_a_compiled_forecast_is_corrected_too():
+    model, batch = air_problem()
+    found = torch.compile(model, backend="eager")(**batch)
+    expected = model(**batch)
+    assert found.residuals.keys() == expected.residuals.keys()
+    torch.testing.assert_close(found.surface_fields, expected.surface_fields, rtol=1e-5, atol=1e-3)
+
+
+def test_weights_of_one_head_open_as_another(tmp_path):
+    AstroDatacubeForForecasting(tiny_config()).save_pretrained(tmp_path)
+    other = AstroDatacubeForMaskedReconstruction.from_pretrained(tmp_path).eval()
+    batch = cube_batch(other.config)
+    assert other(**batch).level_fields.isfinite().all()
+    assert other.config.conditioned_on == []
+
+
 def test_what_no_constraint_touches_is_bit_equal_and_what_one_touches_is_not():
     model, batch = air_problem()
     corrected = model(**batch)
@@ -227,6 +266,9 @@ def test_a_rollout_is_forecast_after_forecast():
             batch[name] = torch.cat((batch[name][:, :, 1:], getattr(output, name)[:, :, None]), 2)
     with pytest.raises(ValueError, match="num_steps must be at least 1; got 0"):
         model.rollout(0, **batch, **LEAD)
+    del batch["surface_fields"]
+    with pytest.raises(ValueError, match="surface_fields must be given to a roll-out; got None"):
+        model.rollout(1, **batch, **LEAD)
 
 
 def test_gradients_flow_through_the_constraints():

@@ -89,6 +89,7 @@ REWRITTEN = {
     "axes in another order": lambda data: data.transpose("lon", "lev", "time", "lat"),
     "longitudes from -180": lambda data: data.assign_coords(lon=(data["lon"] + 180) % 360 - 180).sortby("lon"),
     "longitudes from 180, unsorted": lambda data: data.roll(lon=5, roll_coords=True),
+    "latitudes from the south": lambda data: data.isel(lat=slice(None, None, -1)),
     "levels from the ground": lambda data: data.isel(lev=slice(None, None, -1)),
     "names in full": lambda data: data.rename(lat="latitude", lon="longitude", lev="level"),
     "temperature in Celsius": lambda data: data.assign(ts=(data["ts"] - 273.15).assign_attrs(units="degC")),
@@ -107,6 +108,8 @@ def test_a_climate_is_the_same_however_it_is_written(rewritten):
     data["ts"][:, 2:4, 5] = np.nan
     other = REWRITTEN[rewritten](data)
     expected, found = reader(data), reader(other)
+    if "south" in rewritten:
+        expected = {name: value.flip(-2) for name, value in tensors(expected).items()}
     if "180" in rewritten:
         # Another meridian comes first.
         shift = int(
@@ -130,7 +133,7 @@ def test_pressures_are_relative_to_the_surface_of_the_planet():
     found = reader(climate(pressure=True), planet={"surface_pressure_pa": 50_000.0})
     torch.testing.assert_close(found["levels"], torch.tensor([[0.4, 1.0, 1.7]], dtype=torch.float64))
     with pytest.raises(
-        ValueError, match="planet of climate 0 must give surface_pressure_pa where levels are pressures"
+        ValueError, match=r"planet of climate 0 must give surface_pressure_pa where levels are pressures"
     ):
         reader(climate(pressure=True))
 
@@ -184,6 +187,20 @@ def test_statistics_are_area_means_of_the_training_data():
     assert reader.statistics["variables"]["ua"]["mean"] == [0.0, 0.0, 0.0]
     assert reader.statistics["levels"] == [0.2, 0.5, 0.85]
     assert reader.units["ps"] == "Pa"
+
+
+def test_statistics_at_levels_where_a_variable_is_not_known_are_those_about():
+    first, second = climate(1), climate(2).assign_coords(lev=("lev", [0.3, 0.51, 0.95], climate()["lev"].attrs))
+    first["ta"][:, 2] = np.nan
+    second = second.drop_vars(["ta"])
+    reader = processor().fit([first, second])
+    # 0.5 and 0.51 are one level.
+    assert reader.statistics["levels"] == pytest.approx([0.2, 0.3, 0.505, 0.85, 0.95])
+    mean = reader.statistics["variables"]["ta"]["mean"]
+    assert mean[2] == mean[3] == mean[4]
+    assert min(mean[0], mean[2]) < mean[1] < max(mean[0], mean[2])
+    with pytest.raises(ValueError, match="ta must have a value at some level of the training data"):
+        processor().fit([second])
 
 
 def test_a_constant_field_is_read_and_gives_no_division_by_nothing():
@@ -266,6 +283,12 @@ def test_wrong_arguments_are_refused():
         reader(climate(), time=4)
     with pytest.raises(ValueError, match=r"planet of climate 0 must be of the parameters .*; got gravity"):
         reader(climate(), planet={"gravity": 9.0})
+    with pytest.raises(ValueError, match="gravity_m_s2 of the planet of climate 0 must be a number; got None"):
+        reader(climate(), planet={"gravity_m_s2": None})
+    with pytest.raises(ValueError, match=r"surface_pressure_pa of the planet of climate 0 must be above 0; got 0\.0"):
+        reader(climate(pressure=True), planet={"surface_pressure_pa": 0})
+    with pytest.raises(ValueError, match="planets must be one for each climate, 1; got 2"):
+        processor().fit([climate()], planets=[{}, {}])
     with pytest.raises(ValueError, match="planet must be one for each climate, 2; got 1"):
         reader([climate(), climate()], planet=[{}])
     with pytest.raises(ValueError, match=r"levels must be as many in all climates of a batch; got \[3, 2\]"):
