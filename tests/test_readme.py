@@ -7,13 +7,18 @@ from pathlib import Path
 import torch
 
 from modeling_astrobio import (
+    ASTRO_DATACUBE_PRESETS,
     ASTRO_GRAPH_VAE_PRESETS,
     ASTRO_LLM_PRESETS,
+    AstroDatacubeConfig,
+    AstroDatacubeModel,
     AstroGraphVAEConfig,
     AstroGraphVAEModel,
     AstroLLMConfig,
     AstroLLMForCausalLM,
 )
+from modeling_astrobio.training.datacube_recipe import DatacubeRecipe
+from modeling_astrobio.training.datacube_step import datacube_step
 from modeling_astrobio.training.graph_recipe import GraphRecipe
 from modeling_astrobio.training.graph_step import graph_step
 from modeling_astrobio.training.memory_trace import trace_step
@@ -42,6 +47,7 @@ def test_preset_sizes_are_those_of_the_models():
     models = (
         (AstroLLMConfig, AstroLLMForCausalLM, ASTRO_LLM_PRESETS),
         (AstroGraphVAEConfig, AstroGraphVAEModel, ASTRO_GRAPH_VAE_PRESETS),
+        (AstroDatacubeConfig, AstroDatacubeModel, ASTRO_DATACUBE_PRESETS),
     )
     for rows, (config_class, model_class, presets) in zip(tables, models, strict=True):
         assert [preset for preset, _ in rows] == list(presets)
@@ -61,6 +67,26 @@ def test_flops_of_graph_presets_are_those_of_a_step():
         # One graph of as many atoms as the preset draws.
         assert (step.items, AstroGraphVAEConfig.from_preset(preset).max_nodes) == (1, int(atoms))
         assert f"{trace_step(step.make_model, step.make_batch, device='cpu').model_flops:.2e}" == flops, preset
+
+
+def cube_flops(preset, shape):
+    changes = [
+        *(f"model.preset={preset}", "data.folder=files", "training.per_device_train_batch_size=1"),
+        "forecast.constraints=[]",
+    ]
+    recipe = load_recipe(DatacubeRecipe, "tiny", changes, ROOT / "recipes" / "datacube")
+    step = datacube_step(recipe, shape)
+    return f"{trace_step(step.make_model, step.make_batch, device='cpu').model_flops:.2e}"
+
+
+def test_flops_of_datacube_presets_are_those_of_a_step():
+    table = README.split("a cube of 10 levels, 32 latitudes, 64 longitudes |")[1].split("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)` \| [\d,]+ \| [^|]+ \| (\S+) \|$", table, flags=re.MULTILINE)
+    assert [preset for preset, _ in rows] == list(ASTRO_DATACUBE_PRESETS)
+    for preset, flops in rows:
+        assert cube_flops(preset, (10, 32, 64)) == flops, preset
+    (large,) = re.findall(r"13 levels, 181 latitudes and 360 longitudes takes (\S+) FLOPs in `2b5`", README)
+    assert cube_flops("2b5", (13, 181, 360)) == large
 
 
 def test_ci_runs_the_test_command_of_the_readme():

@@ -2,7 +2,7 @@
 
     python recipes/benchmarks/update_readme.py
 
-`llm_nano.json` and `graph_vae_nano.json` are the result.json of the default runs, copied there.
+`llm_nano.json`, `graph_vae_nano.json` and `datacube_nano.json` are the result.json of the default runs, copied there.
 """
 
 import json
@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from readme_datacube import datacube_nano_lines
 from readme_graph_vae import (
     few_shot_lines,
     gap_filling_lines,
@@ -57,6 +58,8 @@ def results_section() -> str:
             *few_shot_lines(read("few_shot")),
             "",
             *gap_filling_lines(read("gap_filling")),
+            "",
+            *datacube_nano_lines(read("datacube_nano")),
         ]
     )
 
