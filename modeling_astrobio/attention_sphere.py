@@ -18,16 +18,23 @@ __all__ = ["SphereAttention"]
 
 
 class SphereAttention(nn.Module):
-    """Softmax attention of each token of a sequence to all, by the kernel of `attn_implementation`."""
+    """Softmax attention of each token of a sequence to all, by the kernel of `attn_implementation`.
 
-    def __init__(self, width: int, num_heads: int, config: AstroDatacubeConfig):
+    Args:
+        width: Of the tokens.
+        num_heads: Number of heads.
+        config: Says which kernel.
+        is_rotated: Whether the tokens have places on the sphere.
+    """
+
+    def __init__(self, width: int, num_heads: int, config: AstroDatacubeConfig, is_rotated: bool = True):
         super().__init__()
         self.config = config
         self.head_dim = width // num_heads
         self.scaling = self.head_dim**-0.5
         self.is_causal = False
-        # A bias of keys that are not turned adds the same to all scores of a query.
-        self.qkv_proj = nn.Linear(width, 3 * width, bias=False)
+        # Turned, a bias of the keys attends to places whatever they hold; not turned, it changes nothing.
+        self.qkv_proj = nn.Linear(width, 3 * width, bias=is_rotated)
         self.output_proj = nn.Linear(width, width)
 
     def forward(

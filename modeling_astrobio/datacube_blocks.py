@@ -78,7 +78,7 @@ class WindowBlock(GradientCheckpointingLayer):
         self.has_columns = config.num_latent_levels > 1
         if self.has_columns:
             self.column_norm = AdaptiveNorm(width, config)
-            self.column_attn = SphereAttention(width, num_heads, config)
+            self.column_attn = SphereAttention(width, num_heads, config, is_rotated=False)
         self.mlp_norm = AdaptiveNorm(width, config)
         self.mlp = CubeMLP(width, config)
         self.dropout = nn.Dropout(config.hidden_dropout)

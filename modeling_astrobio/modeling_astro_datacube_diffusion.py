@@ -48,6 +48,7 @@ class DenoisingOutput(ModelOutput):
 class AstroDatacubeForDiffusion(CubePredictor):
     """Denoises the change from the last state read to the next, and draws ensembles of it."""
 
+    auto_model = "AutoModelForPreTraining"
     decided: ClassVar = {"conditioned_on": ["lead_time_s", "noise_level"], "num_noisy_steps": 1}
 
     @can_return_tuple

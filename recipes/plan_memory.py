@@ -17,7 +17,8 @@ from typing import Any
 from transformers.utils.logging import set_verbosity_error
 
 from modeling_astrobio.training.datacube_recipe import DatacubeRecipe
-from modeling_astrobio.training.datacube_step import datacube_step
+from modeling_astrobio.training.datacube_step import datacube_step, diffusion_step
+from modeling_astrobio.training.diffusion_recipe import DiffusionRecipe
 from modeling_astrobio.training.errors import RecipeError, UserError
 from modeling_astrobio.training.gpu_specs import Hardware, parse_hardware
 from modeling_astrobio.training.graph_recipe import GraphRecipe
@@ -42,6 +43,7 @@ HERE = Path(__file__).resolve().parent
 # Each kind of model: its recipe and how a step is made of it.
 KINDS: dict[str, tuple[type[Recipe], Callable[[Any], TrainingStep]]] = {
     "datacube": (DatacubeRecipe, datacube_step),
+    "diffusion": (DiffusionRecipe, diffusion_step),
     "graph_vae": (GraphRecipe, graph_step),
     "llm": (LLMRecipe, llm_step),
     "metabolic": (MetabolicRecipe, metabolic_step),

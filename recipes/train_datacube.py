@@ -16,13 +16,12 @@ from typing import Any
 from accelerate import PartialState
 from transformers import AutoModelForTimeSeriesPrediction, TrainingArguments, set_seed
 
-from data_scripts.harness.errors import BuildError
+from data_scripts.climate.trajectories import open_climates
 from modeling_astrobio import AstroDatacubeProcessor
 from modeling_astrobio.climate_constraints import CLIMATE_CONSTRAINTS
-from modeling_astrobio.datacube_fit import fit_statistics
 from modeling_astrobio.training.checkpoints import find_checkpoints
 from modeling_astrobio.training.constraint_terms import constraint_loss_terms
-from modeling_astrobio.training.datacube_data import ClimateTrajectory, ForecastRows
+from modeling_astrobio.training.datacube_data import ForecastRows, climate_statistics, describe_climates
 from modeling_astrobio.training.datacube_evaluation import best_ridge, forecast_figures
 from modeling_astrobio.training.datacube_recipe import DatacubeRecipe
 from modeling_astrobio.training.datacube_report import (
@@ -33,7 +32,6 @@ from modeling_astrobio.training.datacube_report import (
 )
 from modeling_astrobio.training.datacube_step import datacube_config, datacube_step
 from modeling_astrobio.training.datacube_trainer import CNNViTTrainer
-from modeling_astrobio.training.errors import DataError
 from modeling_astrobio.training.llm_report import plot_losses
 from modeling_astrobio.training.preset_model import build_preset_model, start_name
 from modeling_astrobio.training.run import run_recipe
@@ -44,29 +42,6 @@ from modeling_astrobio.training.training_step import TrainingStep
 
 HERE = Path(__file__).resolve().parent
 CARD_TEMPLATE = HERE.parent / "model_cards" / "astro_datacube.md.j2"
-
-
-def climates_of(recipe: DatacubeRecipe, config: Any) -> dict[str, list[ClimateTrajectory]]:
-    """Return the climates of every split.
-
-    Raises:
-        DataError: If the folder cannot be read, or xarray is not installed.
-    """
-    data = recipe.data
-    if data.folder is None:
-        from data_scripts.climate.trajectories import shallow_water_worlds
-
-        return shallow_water_worlds(
-            data.worlds, data.rows, data.states, data.step_s, data.seed, config.planet_parameters
-        )
-    try:
-        from data_scripts.climate.trajectories import read_climates
-
-        return read_climates(Path(data.folder), config, data.step_s)
-    except ImportError as error:
-        raise DataError(f"climate files need xarray: {error}. Run pip install -e '.[climate]'.") from error
-    except BuildError as error:
-        raise DataError(f"data.folder={data.folder!r} cannot be read: {error}") from error
 
 
 class DatacubeTask(TrainingTask[DatacubeRecipe]):
@@ -82,10 +57,10 @@ class DatacubeTask(TrainingTask[DatacubeRecipe]):
     def prepare(self, run_dir: Path) -> None:
         """Make or read the climates, and find their statistics."""
         recipe = self.recipe
-        self.config = datacube_config(recipe)
+        self.config = datacube_config(recipe, recipe.forecast.constraints)
         self.physics = constraint_loss_terms(recipe.forecast.physics, CLIMATE_CONSTRAINTS)
         with PartialState().main_process_first():
-            self.climates = climates_of(recipe, self.config)
+            self.climates = open_climates(recipe.data, self.config)
         steps = recipe.forecast.rollout_steps
         window = self.config.num_input_steps
         self.rows = {
@@ -93,11 +68,7 @@ class DatacubeTask(TrainingTask[DatacubeRecipe]):
             for split in ("train", "validation")
         }
         if self.config.statistics is None:
-            items = [_as_item(climate) for climate in self.climates["train"]]
-            names = {kind: getattr(self.config, f"{kind}_variables") for kind in ("level", "surface", "forcing")}
-            self.config.statistics = fit_statistics(
-                items, names, self.config.vector_variables, self.config.planet_parameters
-            )
+            self.config.statistics = climate_statistics(self.climates["train"], self.config)
 
     def build_trainer(self, arguments: TrainingArguments) -> CNNViTTrainer:
         recipe, forecast = self.recipe, self.recipe.forecast
@@ -127,13 +98,7 @@ class DatacubeTask(TrainingTask[DatacubeRecipe]):
     def evaluate(self, trainer: CNNViTTrainer) -> dict[str, Any]:
         """Roll held-out climates out, beside the baselines."""
         data, settings = self.recipe.data, self.recipe.evaluation
-        section = {
-            "name": "worlds of shallow water" if data.folder is None else Path(data.folder).name,
-            "is_shallow_water": data.folder is None,
-            **{split: len(climates) for split, climates in self.climates.items()},
-            "variables": [*self.config.level_variables, *self.config.surface_variables],
-            "step_s": data.step_s,
-        }
+        section = describe_climates(data, self.climates, self.config)
         if trainer.is_sharded:
             return {"data": section, "evaluation": {"not_measured": "the model is sharded over processes"}}
         model = trainer.accelerator.unwrap_model(trainer.model).eval()
@@ -171,12 +136,6 @@ class DatacubeTask(TrainingTask[DatacubeRecipe]):
             print(f"{what:26} {run_dir / name}")
         if pictures:
             print("\n".join(forecast_lines(evaluation, self.recipe.data.step_s)))
-
-
-def _as_item(climate: ClimateTrajectory) -> dict[str, Any]:
-    """A climate as `fit_statistics` reads it."""
-    names = ("surface_fields", "level_fields", "forcing_fields", "levels", "latitude_deg", "longitude_deg", "planet")
-    return {name: getattr(climate, name) for name in names if getattr(climate, name) is not None}
 
 
 def main(arguments: list[str] | None = None) -> int:

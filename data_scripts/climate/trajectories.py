@@ -2,19 +2,28 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from data_scripts.climate.cube_file import Block, ClimateCube, read_cube
 from data_scripts.climate.shallow_water import integrate, random_planets, random_start, transform
 from data_scripts.harness.errors import BuildError
 from data_scripts.splits import split_of
 from modeling_astrobio import AstroDatacubeConfig
 from modeling_astrobio.training.datacube_data import ClimateTrajectory
+from modeling_astrobio.training.datacube_recipe import DatacubeDataSection
+from modeling_astrobio.training.errors import DataError
 
 
-__all__ = ["read_climates", "shallow_water_worlds"]
+try:
+    from data_scripts.climate.cube_file import read_cube
+except ImportError:
+    # Worlds of shallow water need no library of files.
+    read_cube = None  # type: ignore[assignment]
+
+
+__all__ = ["open_climates", "read_climates", "shallow_water_worlds"]
 
 _SUFFIXES = {".nc", ".nc4", ".zarr"}
 _MOLAR_GAS_CONSTANT = 8.31446261815324
@@ -23,6 +32,22 @@ _DAY_S = 86_400.0
 _SUBSTELLAR_DEG = 180.0
 # Of ten, which worlds are held out.
 _VALIDATION, _TEST = (8,), (4, 9)
+
+
+def open_climates(data: DatacubeDataSection, config: AstroDatacubeConfig) -> dict[str, list[ClimateTrajectory]]:
+    """Return the climates of every split that a recipe asks for.
+
+    Raises:
+        DataError: If its folder cannot be read.
+    """
+    if data.folder is None:
+        return shallow_water_worlds(
+            data.worlds, data.rows, data.states, data.step_s, data.seed, config.planet_parameters
+        )
+    try:
+        return read_climates(Path(data.folder), config, data.step_s)
+    except BuildError as error:
+        raise DataError(f"data.folder={data.folder!r} cannot be read: {error}") from error
 
 
 def shallow_water_worlds(
@@ -80,6 +105,8 @@ def read_climates(folder: Path, config: AstroDatacubeConfig, step_s: float) -> d
     Raises:
         BuildError: If there is no such file, one cannot be read, or a split has none.
     """
+    if read_cube is None:
+        raise BuildError("climate files need xarray: pip install -c constraints.txt -e '.[climate]'.")
     paths = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES) if folder.is_dir() else []
     if not paths:
         raise BuildError(f"{folder.name} must be a folder with files of {', '.join(sorted(_SUFFIXES))}; got none.")
@@ -96,7 +123,7 @@ def read_climates(folder: Path, config: AstroDatacubeConfig, step_s: float) -> d
     return splits
 
 
-def _trajectory(cube: ClimateCube, config: AstroDatacubeConfig, step_s: float) -> ClimateTrajectory:
+def _trajectory(cube: Any, config: AstroDatacubeConfig, step_s: float) -> ClimateTrajectory:
     planet = cube.planet
     known = {
         "stellar_flux_w_m2": planet.stellar_flux_w_m2,
@@ -131,7 +158,7 @@ def _trajectory(cube: ClimateCube, config: AstroDatacubeConfig, step_s: float) -
     )
 
 
-def _fields(block: Block, names: Sequence[str], times: int) -> np.ndarray:
+def _fields(block: Any, names: Sequence[str], times: int) -> np.ndarray:
     """Fields of variables in this order, shape (V, T, ..., Y, X), NaN where there is none."""
     shape = (times, *block.values.shape[2:])
     rows = [

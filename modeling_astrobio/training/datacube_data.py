@@ -6,14 +6,18 @@ latitudes, X longitudes, N parameters of a planet.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 
+from ..configuration_astro_datacube import AstroDatacubeConfig
+from ..datacube_fit import fit_statistics
 from .errors import DataError
 
 
-__all__ = ["ClimateTrajectory", "ForecastRows", "collate_climates"]
+__all__ = ["ClimateTrajectory", "ForecastRows", "climate_statistics", "collate_climates", "describe_climates"]
 
 
 @dataclass(frozen=True)
@@ -121,3 +125,32 @@ def _is_same(first: torch.Tensor | float, second: torch.Tensor | float) -> bool:
 def collate_climates(rows: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Stack rows into a batch."""
     return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def climate_statistics(climates: Sequence[ClimateTrajectory], config: AstroDatacubeConfig) -> dict[str, Any]:
+    """Return the statistics of training climates, see `datacube_statistics`."""
+    fields = ("surface_fields", "level_fields", "forcing_fields", "levels", "latitude_deg", "longitude_deg", "planet")
+    items = [
+        {name: getattr(climate, name) for name in fields if getattr(climate, name) is not None} for climate in climates
+    ]
+    names = {kind: getattr(config, f"{kind}_variables") for kind in ("level", "surface", "forcing")}
+    return fit_statistics(items, names, config.vector_variables, config.planet_parameters)
+
+
+def describe_climates(
+    data: Any, climates: Mapping[str, Sequence[ClimateTrajectory]], config: AstroDatacubeConfig
+) -> dict[str, Any]:
+    """Return the section `data` of a result.
+
+    Args:
+        data: Section of the recipe.
+        climates: Of every split.
+        config: Of the model.
+    """
+    return {
+        "name": "worlds of shallow water" if data.folder is None else Path(data.folder).name,
+        "is_shallow_water": data.folder is None,
+        **{split: len(several) for split, several in climates.items()},
+        "variables": [*config.level_variables, *config.surface_variables],
+        "step_s": data.step_s,
+    }

@@ -12,7 +12,7 @@ from .errors import RecipeError
 from .trainer import AstroTrainer
 
 
-__all__ = ["DiffusionTrainer", "noised", "training_scheduler"]
+__all__ = ["DiffusionTrainer", "noised", "sampling_scheduler", "training_scheduler"]
 
 _KINDS = ("ddpm", "flow")
 
@@ -40,6 +40,19 @@ def training_scheduler(kind: str) -> Any:
             beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False
         )
     return diffusers.FlowMatchEulerDiscreteScheduler()
+
+
+def sampling_scheduler(kind: str) -> Any:
+    """Return a scheduler that draws what a model of a kind was trained for, see `training_scheduler`.
+
+    DPM-Solver++ (Lu et al. 2022, arXiv:2211.01095) for `ddpm`, Euler's steps for `flow`.
+    """
+    training = training_scheduler(kind)
+    if kind == "flow":
+        return training
+    import diffusers
+
+    return diffusers.DPMSolverMultistepScheduler.from_config(training.config)
 
 
 def noised(

@@ -1,5 +1,6 @@
 """Recipes of climate forecasts: YAML that holds only what differs from the defaults below."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from ..climate_constraints import CLIMATE_CONSTRAINTS
@@ -8,7 +9,23 @@ from .preset_model import PresetModelSection
 from .recipe import Recipe
 
 
-__all__ = ["DatacubeDataSection", "DatacubeEvaluationSection", "DatacubeRecipe", "ForecastSection"]
+__all__ = [
+    "CLIMATE_TRAINING_DEFAULTS",
+    "DatacubeDataSection",
+    "DatacubeEvaluationSection",
+    "DatacubeRecipe",
+    "ForecastSection",
+    "check_constraint_names",
+]
+
+CLIMATE_TRAINING_DEFAULTS = {
+    "learning_rate": 1e-3,
+    "warmup_steps": 0.05,
+    "weight_decay": 0.01,
+    "adam_beta2": 0.95,
+    # There are no tokens.
+    "include_num_input_tokens_seen": "no",
+}
 
 
 @dataclass
@@ -31,6 +48,34 @@ class DatacubeDataSection:
     states: int = 40
     step_s: float = 21600.0
     seed: int = 0
+
+    def check(self) -> None:
+        """Refuse values that contradict one another.
+
+        Raises:
+            RecipeError: Naming the key, what it needs and what it got.
+        """
+        for name, number, least in (
+            ("worlds", self.worlds, 8),
+            ("rows", self.rows, 4),
+            ("states", self.states, 2),
+            ("seed", self.seed, 0),
+        ):
+            if number < least:
+                raise RecipeError(f"data.{name} must be at least {least}; got {number}.")
+        if not self.step_s > 0:
+            raise RecipeError(f"data.step_s must be above 0; got {self.step_s}.")
+
+
+def check_constraint_names(key: str, names: Collection[str]) -> None:
+    """Refuse names that are no climate constraints.
+
+    Raises:
+        RecipeError: Naming the key, what it needs and what it got.
+    """
+    unknown = sorted(set(names) - set(CLIMATE_CONSTRAINTS))
+    if unknown:
+        raise RecipeError(f"{key} must be of {', '.join(CLIMATE_CONSTRAINTS)}; got {', '.join(unknown)}.")
 
 
 @dataclass
@@ -79,14 +124,7 @@ class DatacubeRecipe(Recipe):
     """
 
     kind = "datacube"
-    training_defaults = {
-        "learning_rate": 1e-3,
-        "warmup_steps": 0.05,
-        "weight_decay": 0.01,
-        "adam_beta2": 0.95,
-        # There are no tokens.
-        "include_num_input_tokens_seen": "no",
-    }
+    training_defaults = CLIMATE_TRAINING_DEFAULTS
 
     model: PresetModelSection = field(default_factory=PresetModelSection)
     data: DatacubeDataSection = field(default_factory=DatacubeDataSection)
@@ -97,12 +135,9 @@ class DatacubeRecipe(Recipe):
         """Refuse values that contradict one another."""
         super().check()
         self.model.check()
-        data, forecast, evaluation = self.data, self.forecast, self.evaluation
+        self.data.check()
+        forecast, evaluation = self.forecast, self.evaluation
         for name, number, least in (
-            ("data.worlds", data.worlds, 8),
-            ("data.rows", data.rows, 4),
-            ("data.states", data.states, 2),
-            ("data.seed", data.seed, 0),
             ("forecast.rollout_steps", forecast.rollout_steps, 1),
             ("forecast.rollout_rise", forecast.rollout_rise, 0),
             *((f"forecast.physics.{name}", weight, 0) for name, weight in forecast.physics.items()),
@@ -111,15 +146,9 @@ class DatacubeRecipe(Recipe):
         ):
             if number < least:
                 raise RecipeError(f"{name} must be at least {least}; got {number}.")
-        if not data.step_s > 0:
-            raise RecipeError(f"data.step_s must be above 0; got {data.step_s}.")
         if not 0 < forecast.layer_decay <= 1:
             raise RecipeError(f"forecast.layer_decay must be above 0 and at most 1; got {forecast.layer_decay}.")
         if not evaluation.ridge or not all(strength > 0 for strength in evaluation.ridge):
             raise RecipeError(f"evaluation.ridge must name strengths above 0; got {evaluation.ridge}.")
-        for section, names in (("constraints", forecast.constraints), ("physics", forecast.physics)):
-            unknown = sorted(set(names) - set(CLIMATE_CONSTRAINTS))
-            if unknown:
-                raise RecipeError(
-                    f"forecast.{section} must be of {', '.join(CLIMATE_CONSTRAINTS)}; got {', '.join(unknown)}."
-                )
+        check_constraint_names("forecast.constraints", forecast.constraints)
+        check_constraint_names("forecast.physics", forecast.physics)

@@ -13,7 +13,15 @@ from .datacube_evaluation import model_forecasts
 from .model_card import write_card
 
 
-__all__ = ["draw_errors", "draw_forecast", "forecast_lines", "shown_leads", "write_datacube_card"]
+__all__ = [
+    "draw_errors",
+    "draw_forecast",
+    "ensemble_lines",
+    "forecast_lines",
+    "shown_leads",
+    "write_datacube_card",
+    "write_ensemble_card",
+]
 
 _COLOURS = {"persistence": "#9a9a9a", "climatology": "#000000", "ridge": "#5a9e6f", "model": "#c8501e"}
 
@@ -100,3 +108,44 @@ def write_datacube_card(result: dict[str, Any], template: Path, path: Path) -> N
     if "relative_rmse" in evaluation:
         leads = shown_leads(len(evaluation["relative_rmse"]["model"][evaluation["variables"][0]]))
     write_card(result, template, path, pipeline_tag="time-series-forecasting", tags=("climate",), leads=leads)
+
+
+_SCORES = {
+    "fair_crps": "fair CRPS",
+    "mae_of_mean": "mean absolute error of the ensemble's mean",
+    "mae_deterministic": "mean absolute error of a deterministic forecast",
+    "spread_skill_ratio": "spread over error of the mean",
+}
+
+
+def ensemble_lines(figures: dict[str, Any], step_s: float) -> list[str]:
+    """Return the scores of `ensemble_figures` as lines of text, a table for each variable."""
+    leads = shown_leads(len(figures["fair_crps"][figures["variables"][0]]))
+    lines = []
+    for variable in figures["variables"]:
+        head = "  ".join(f"{lead * step_s / 3600:>5.0f} h" for lead in leads)
+        lines.append(f"{variable + ', over the MAE of climatology':50}  {head}")
+        for score, what in _SCORES.items():
+            if score in figures:
+                row = "  ".join(f"{figures[score][variable][lead - 1]:>7.3f}" for lead in leads)
+                lines.append(f"{what:50}  {row}")
+    return lines
+
+
+def write_ensemble_card(result: dict[str, Any], template: Path, path: Path, kind: str) -> None:
+    """Write the card of a model that draws climates, see `write_card`."""
+    evaluation = result["evaluation"]
+    leads: Sequence[int] = []
+    if "fair_crps" in evaluation:
+        leads = shown_leads(len(evaluation["fair_crps"][evaluation["variables"][0]]))
+    tags = ("climate", "diffusion")
+    write_card(
+        result,
+        template,
+        path,
+        pipeline_tag="time-series-forecasting",
+        tags=tags,
+        leads=leads,
+        scores=_SCORES,
+        kind=kind,
+    )

@@ -2,28 +2,41 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
-from transformers import AutoModelForTimeSeriesPrediction
+from transformers import AutoModelForPreTraining, AutoModelForTimeSeriesPrediction
 
 from modeling_astrobio import AstroDatacubeConfig
 
-from .datacube_recipe import DatacubeRecipe
-from .preset_model import preset_config, random_preset_model, start_name
+from .datacube_recipe import DatacubeDataSection, DatacubeRecipe
+from .diffusion_recipe import DiffusionRecipe
+from .preset_model import PresetModelRecipe, preset_config, random_preset_model, start_name
 from .training_step import TrainingStep
 
 
-__all__ = ["SHALLOW_WATER", "datacube_config", "datacube_step"]
+__all__ = ["SHALLOW_WATER", "datacube_config", "datacube_step", "diffusion_step"]
 
 SHALLOW_WATER = {"level_variables": [], "surface_variables": ["h", "u", "v"], "forcing_variables": []}
 """Fields of the configuration of a layer of shallow water: depth, m, and eastward and northward wind, m s-1."""
+
+
+class ClimateRecipe(PresetModelRecipe, Protocol):
+    """A recipe of climates."""
+
+    data: DatacubeDataSection
+
 
 # Of a cube whose files are not read yet: levels, and latitudes with twice as many longitudes.
 _LEVELS, _ROWS = 10, 32
 
 
-def datacube_config(recipe: DatacubeRecipe) -> AstroDatacubeConfig:
+def datacube_config(recipe: ClimateRecipe, constraints: Sequence[str]) -> AstroDatacubeConfig:
     """Return the configuration of a recipe, with the constraints that it names.
+
+    Args:
+        recipe: Of climates.
+        constraints: Names of constraints that predicted states are corrected to; none leaves those of a checkpoint.
 
     Raises:
         RecipeError: If a field is unknown or sizes do not fit.
@@ -33,8 +46,8 @@ def datacube_config(recipe: DatacubeRecipe) -> AstroDatacubeConfig:
         closed = {**SHALLOW_WATER, "num_latent_levels": 1, "is_closed_system": True}
         recipe.model.config = {**closed, **recipe.model.config}
     config = preset_config(recipe, AstroDatacubeConfig)
-    if recipe.forecast.constraints:
-        config.constraints = list(recipe.forecast.constraints)
+    if constraints:
+        config.constraints = list(constraints)
     return config
 
 
@@ -50,7 +63,18 @@ def datacube_step(recipe: DatacubeRecipe, shape: Sequence[int] | None = None) ->
         RecipeError: If the model cannot be built.
         CheckpointError: If the recipe starts from a checkpoint whose config.json cannot be read.
     """
-    config = datacube_config(recipe)
+    return _climate_step(recipe, recipe.forecast.constraints, AutoModelForTimeSeriesPrediction, _batch, shape)
+
+
+def diffusion_step(recipe: DiffusionRecipe, shape: Sequence[int] | None = None) -> TrainingStep:
+    """Return the step that a recipe of ensembles trains with; arguments as of `datacube_step`."""
+    return _climate_step(recipe, recipe.diffusion.constraints, AutoModelForPreTraining, _noisy_batch, shape)
+
+
+def _climate_step(
+    recipe: Any, constraints: Sequence[str], auto_class: Any, make_batch: Any, shape: Sequence[int] | None
+) -> TrainingStep:
+    config = datacube_config(recipe, constraints)
     if shape is None:
         rows = recipe.data.rows if recipe.data.folder is None else _ROWS
         shape = (_LEVELS if config.level_variables else 0, rows, 2 * rows)
@@ -58,13 +82,21 @@ def datacube_step(recipe: DatacubeRecipe, shape: Sequence[int] | None = None) ->
     return TrainingStep.of(
         recipe,
         name=start_name(recipe),
-        identity=repr((recipe.model, batch, shape)),
-        make_model=functools.partial(random_preset_model, recipe, config, AutoModelForTimeSeriesPrediction),
-        make_batch=functools.partial(_batch, config, batch, *shape),
+        identity=repr((recipe.kind, recipe.model, batch, shape)),
+        make_model=functools.partial(random_preset_model, recipe, config, auto_class),
+        make_batch=functools.partial(make_batch, config, batch, *shape),
         micro_batch=batch,
         items=batch,
         item="cube",
     )
+
+
+def _noisy_batch(*arguments: Any) -> dict[str, torch.Tensor]:
+    found = _batch(*arguments)
+    for kind in ("surface", "level"):
+        if f"{kind}_labels" in found:
+            found[f"noisy_{kind}"] = found[f"{kind}_targets"] = found.pop(f"{kind}_labels")
+    return {**found, "noise_level": torch.full_like(found["lead_time_s"], 0.5)}
 
 
 def _batch(config: AstroDatacubeConfig, batch: int, levels: int, rows: int, columns: int) -> dict[str, torch.Tensor]:

@@ -103,8 +103,10 @@ def write_benchmark(name: str, result: dict[str, Any]) -> Path:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     script = Path(sys.argv[0]).resolve()
+    # Where a file lies on this machine is nobody's business.
+    arguments = [Path(each).name if Path(each).exists() else each for each in sys.argv[1:]]
     whole = {
-        "command": shlex.join(["python", f"recipes/benchmarks/{script.name}", *sys.argv[1:]]),
+        "command": shlex.join(["python", f"recipes/benchmarks/{script.name}", *arguments]),
         "hardware": describe_hardware(),
         "versions": package_versions(),
         **result,

@@ -17,10 +17,10 @@ def datacube_nano_lines(result: dict[str, Any]) -> list[str]:
         f"The default run of AstroDatacube (`nano`, {result['model']['parameters']:,} parameters, "
         f"{training['steps']:,} steps, {training['seconds'] / 60:.1f} minutes of training on "
         f"{result['hardware']['torch_threads']} CPU threads, the machine was loaded) on {data['train']} worlds of "
-        f"shallow water, rolled out on {evaluation['planets']} worlds that were held out, each of another planet: root "
-        "mean square error over area, divided by that of the mean of all states of the same world (1 is as good as "
-        "that, which no forecast can know), mean of the worlds; one run, one seed. Mass and energy of every predicted "
-        f"state are off by at most {worst:.0e}.",
+        f"shallow water, rolled out on {evaluation['planets']} worlds that were held out, each of another planet: "
+        "root mean square error over area, divided by that of the mean of all states of the same world (1 is as good "
+        "as that, which no forecast can know), mean of the worlds; one run, one seed. Mass and energy of every "
+        f"predicted state are off by at most {worst:.0e}.",
         "",
         "| forecast | " + " | ".join(f"{lead * step_h:g} h" for lead in _LEADS) + " |",
         "|" + "---|" * (len(_LEADS) + 1),

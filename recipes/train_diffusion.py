@@ -1,0 +1,138 @@
+"""Train AstroDatacube to draw ensembles of climates by diffusion.
+
+    accelerate launch recipes/train_diffusion.py [RECIPE] [data.folder=FOLDER] [evaluation.deterministic=MODEL]
+        [section.key=value ...] [--strategy NAME] [--resume [auto]]
+
+Climates are those of recipes/train_datacube.py: worlds of shallow water, or files in FOLDER. MODEL is a forecasting
+model of the same variables whose errors stand beside the ensembles. RECIPE is a name in recipes/diffusion (default:
+nano) or a YAML file. The run's folder holds the resolved recipe, plan, checkpoints, model with its processor, loss
+plot, result JSON and model card. Needs diffusers: pip install -c constraints.txt -e '.[climate]'
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from transformers import AutoModelForPreTraining, AutoModelForTimeSeriesPrediction, TrainingArguments, set_seed
+
+from data_scripts.climate.trajectories import open_climates
+from modeling_astrobio import AstroDatacubeProcessor
+from modeling_astrobio.training.checkpoints import find_checkpoints
+from modeling_astrobio.training.datacube_data import ForecastRows, climate_statistics, describe_climates
+from modeling_astrobio.training.datacube_diffusion_trainer import (
+    DiffusionTrainer,
+    sampling_scheduler,
+    training_scheduler,
+)
+from modeling_astrobio.training.datacube_report import ensemble_lines, write_ensemble_card
+from modeling_astrobio.training.datacube_step import datacube_config, diffusion_step
+from modeling_astrobio.training.diffusion_evaluation import ensemble_figures
+from modeling_astrobio.training.diffusion_recipe import DiffusionRecipe
+from modeling_astrobio.training.errors import CheckpointError
+from modeling_astrobio.training.llm_report import plot_losses
+from modeling_astrobio.training.preset_model import build_preset_model, start_name
+from modeling_astrobio.training.run import run_recipe
+from modeling_astrobio.training.run_folder import RECIPE_NAME
+from modeling_astrobio.training.task import TrainingTask
+from modeling_astrobio.training.training_step import TrainingStep
+
+
+HERE = Path(__file__).resolve().parent
+CARD_TEMPLATE = HERE.parent / "model_cards" / "astro_datacube_diffusion.md.j2"
+
+
+class DiffusionTask(TrainingTask[DiffusionRecipe]):
+    """Training of ensembles of climates."""
+
+    recipe_class = DiffusionRecipe
+    recipes = HERE
+    default_recipe = "nano"
+
+    def step(self) -> TrainingStep:
+        return diffusion_step(self.recipe)
+
+    def prepare(self, run_dir: Path) -> None:
+        """Make or read the climates, and find their statistics."""
+        recipe = self.recipe
+        self.scheduler = training_scheduler(recipe.diffusion.kind)
+        self.config = datacube_config(recipe, recipe.diffusion.constraints)
+        with PartialState().main_process_first():
+            self.climates = open_climates(recipe.data, self.config)
+        self.rows = {
+            split: ForecastRows(self.climates[split], self.config.num_input_steps, 1)
+            for split in ("train", "validation")
+        }
+        if self.config.statistics is None:
+            self.config.statistics = climate_statistics(self.climates["train"], self.config)
+        self.deterministic = None
+        if recipe.evaluation.deterministic is not None:
+            try:
+                self.deterministic = AutoModelForTimeSeriesPrediction.from_pretrained(recipe.evaluation.deterministic)
+            except (OSError, ValueError, RuntimeError) as error:
+                raise CheckpointError(
+                    f"evaluation.deterministic={recipe.evaluation.deterministic!r} cannot be loaded: "
+                    f"{str(error).splitlines()[0]}. It must be the folder or Hub id of a forecasting AstroDatacube."
+                ) from error
+
+    def build_trainer(self, arguments: TrainingArguments) -> DiffusionTrainer:
+        recipe = self.recipe
+        set_seed(arguments.seed)
+        return DiffusionTrainer(
+            model=build_preset_model(recipe, self.config, AutoModelForPreTraining),
+            args=arguments,
+            train_dataset=self.rows["train"],
+            eval_dataset=self.rows["validation"],
+            processing_class=AstroDatacubeProcessor.from_config(self.config),
+            scheduler=self.scheduler,
+            planet_dropout=recipe.diffusion.planet_dropout,
+            **self.trainer_options(),
+        )
+
+    def describe(self) -> str:
+        return start_name(self.recipe)
+
+    def evaluate(self, trainer: DiffusionTrainer) -> dict[str, Any]:
+        """Draw ensembles of held-out climates."""
+        settings = self.recipe.evaluation
+        section = describe_climates(self.recipe.data, self.climates, self.config)
+        if trainer.is_sharded:
+            return {"data": section, "evaluation": {"not_measured": "the model is sharded over processes"}}
+        steps = min(settings.lead_steps, min(each.num_states for each in self.climates["test"]) - 2)
+        figures = ensemble_figures(
+            trainer.accelerator.unwrap_model(trainer.model).eval(),
+            sampling_scheduler(self.recipe.diffusion.kind),
+            self.climates["test"],
+            steps,
+            settings.starts,
+            settings.members,
+            None if self.deterministic is None else self.deterministic.to(trainer.args.device).eval(),
+            num_inference_steps=settings.inference_steps,
+            guidance_scale=settings.guidance_scale,
+        )
+        return {"data": section, "evaluation": figures}
+
+    def report(self, trainer: DiffusionTrainer, run_dir: Path, result: dict[str, Any]) -> None:
+        """Write card and plot, and say where everything is."""
+        write_ensemble_card(result, CARD_TEMPLATE, run_dir / "model" / "README.md", self.recipe.diffusion.kind)
+        plot_losses(trainer.state.log_history, run_dir / "loss.png", "mean square error of what is predicted of noise")
+        for name, what in (
+            ("model", "model, processor and card"),
+            ("model/README.md", "model card"),
+            *((path.name, "last checkpoint") for path in find_checkpoints(run_dir)[:1]),
+            ("loss.png", "loss plot"),
+            (RECIPE_NAME, "resolved recipe"),
+            ("plan.json", "memory plan"),
+            ("result.json", "every figure"),
+        ):
+            print(f"{what:26} {run_dir / name}")
+        if "fair_crps" in result["evaluation"]:
+            print("\n".join(ensemble_lines(result["evaluation"], self.recipe.data.step_s)))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return run_recipe(DiffusionTask, Path(__file__), __doc__, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""recipes/train_diffusion.py from worlds to card, resumed, killed, beside a deterministic forecast, and mistakes."""
+
+import json
+import signal
+
+import numpy as np
+import pytest
+import torch
+from recipe_runs import ROOT, interrupt_at, kill_after, load_script, read_run
+from transformers import AutoModelForPreTraining
+
+
+pytest.importorskip("diffusers", reason="noise is that of diffusers: pip install 'modeling_astrobio[climate]'")
+
+from modeling_astrobio import AstroDatacubeForDiffusion, AstroDatacubeForForecasting
+from modeling_astrobio.training.datacube_diffusion_trainer import sampling_scheduler
+from modeling_astrobio.training.datacube_step import diffusion_step
+from modeling_astrobio.training.diffusion_evaluation import draw_ensemble
+from modeling_astrobio.training.diffusion_recipe import DiffusionRecipe
+from modeling_astrobio.training.recipe import load_recipe
+
+
+SCRIPT = ROOT / "recipes" / "train_diffusion.py"
+RECIPES = ROOT / "recipes" / "diffusion"
+train_diffusion = load_script(SCRIPT)
+ARGUMENTS = ["tiny", "device=cpu", "cpu_threads=1", "model.config.hidden_dropout=0.1", "ema_decay=0.9"]
+
+
+def make_task(*changes):
+    return train_diffusion.DiffusionTask(
+        load_recipe(DiffusionRecipe, RECIPES / "tiny.yaml", [*ARGUMENTS[1:], *changes])
+    )
+
+
+@pytest.fixture(scope="module")
+def deterministic(tmp_path_factory):
+    """A forecast that says that nothing changes."""
+    task = make_task()
+    task.prepare(None)
+    model = AstroDatacubeForForecasting(task.config)
+    torch.nn.init.zeros_(model.head.surface.conv.weight)
+    folder = tmp_path_factory.mktemp("deterministic")
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, deterministic):
+    folder = tmp_path_factory.mktemp("diffusion") / "run"
+    arguments = [*ARGUMENTS, f"evaluation.deterministic={deterministic}", f"output_dir={folder}"]
+    assert train_diffusion.main(arguments) == 0
+    return folder
+
+
+def test_run_leaves_a_model_and_its_scores(run):
+    assert {"model", "loss.png", "result.json", "plan.json", "report.html"} <= {path.name for path in run.iterdir()}
+    assert isinstance(AutoModelForPreTraining.from_pretrained(run / "model"), AstroDatacubeForDiffusion)
+    evaluation = json.loads((run / "result.json").read_text(encoding="utf-8"))["evaluation"]
+    assert evaluation["members"] == 3
+    for score in ("fair_crps", "mae_of_mean", "mae_deterministic", "spread_skill_ratio"):
+        assert set(evaluation[score]) == {"h", "u", "v"}
+        assert all(len(values) == 2 and np.isfinite(values).all() for values in evaluation[score].values())
+    assert max(evaluation["residuals"]["shallow_water"]) <= 1e-6
+    card = (run / "model" / "README.md").read_text(encoding="utf-8")
+    assert f"| fair CRPS | {evaluation['fair_crps']['h'][0]:.3f} |" in card
+    assert "mean absolute error of a deterministic forecast" in card
+    assert "by flow matching" in card
+
+
+@pytest.mark.parametrize("way", ["interrupted", "killed"])
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(run, deterministic, tmp_path, monkeypatch, way):
+    arguments = [*ARGUMENTS, f"evaluation.deterministic={deterministic}", f"output_dir={tmp_path / 'run'}"]
+    if way == "interrupted":
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, 5, script=train_diffusion, trainer="DiffusionTrainer")
+            assert train_diffusion.main(arguments) == 130
+    else:
+        assert kill_after(4, SCRIPT, arguments, tmp_path / "run") == -signal.SIGKILL
+    assert train_diffusion.main([*arguments, "--resume", "auto"]) == 0
+    read_run(tmp_path / "run").assert_same(read_run(run), without_evaluation=(5,))
+
+
+@pytest.mark.parametrize("kind", ["ddpm", "flow"])
+def test_evaluation_is_the_same_each_time_and_training_is_not(kind, tmp_path):
+    task = make_task(f"diffusion.kind={kind}", f"output_dir={tmp_path}")
+    task.prepare(tmp_path)
+    from modeling_astrobio.training.run_setup import training_arguments
+
+    trainer = task.build_trainer(training_arguments(task.recipe))
+    first, second = (trainer.evaluate()["eval_loss"] for _ in range(2))
+    assert first == second
+    batch = trainer.data_collator([task.rows["train"][place] for place in range(4)])
+    trainer.model.train()
+    losses = [trainer.compute_loss(trainer.model, dict(batch)).item() for _ in range(2)]
+    assert losses[0] != losses[1]
+    # The network starts without knowing: it misses about what is to be predicted.
+    assert 0.3 < first < 10
+
+
+def test_members_go_their_own_ways_from_one_start():
+    task = make_task()
+    task.prepare(None)
+    model = AstroDatacubeForDiffusion(task.config).eval()
+    (climate, *_) = task.climates["test"]
+    ensemble, residuals = draw_ensemble(
+        model, sampling_scheduler("flow"), climate, [0, 2], 3, 4, num_inference_steps=2
+    )
+    assert ensemble.shape == (4, 2, 3, 3, 8, 16)
+    assert residuals["shallow_water"].shape == (3,)
+    spread = ensemble.std(0).mean((0, 1, 3, 4))
+    assert (spread > 0).all()
+    again, _ = draw_ensemble(model, sampling_scheduler("flow"), climate, [0, 2], 3, 4, num_inference_steps=2)
+    assert torch.equal(again, ensemble)
+
+
+def test_the_planner_sees_the_step_that_is_trained():
+    step = diffusion_step(load_recipe(DiffusionRecipe, RECIPES / "tiny.yaml", ARGUMENTS[1:]))
+    assert step.make_model()(**step.make_batch()).loss.isfinite()
+    assert step.items == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("diffusion.kind=magic", "diffusion.kind must be of ddpm, flow; got 'magic'"),
+        ("diffusion.planet_dropout=1.0", "diffusion.planet_dropout must be at least 0 and below 1; got 1.0"),
+        ("diffusion.constraints=[ether]", "diffusion.constraints must be of positive_water"),
+        ("evaluation.members=1", "evaluation.members must be at least 2; got 1"),
+        ("evaluation.deterministic=nowhere", "evaluation.deterministic='nowhere' cannot be loaded"),
+    ],
+)
+def test_mistakes_end_in_one_line(change, message, tmp_path, capsys):
+    assert train_diffusion.main([*ARGUMENTS, change, f"output_dir={tmp_path / 'run'}"]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert message in error
