@@ -64,7 +64,7 @@ class CubeStem(nn.Module):
         planet: torch.Tensor,
         work: WorkGrid,
     ) -> StemFeatures:
-        """Read fields in SI units, NaN where a value is missing.
+        """Read fields, NaN where a value is missing.
 
         Args:
             level_fields: Shape (B, V, T, L, Y, X).

@@ -1,6 +1,7 @@
 """AstroDatacube: climates of planets in five dimensions, by convolutions, windows on the sphere, and a transformer.
 
-Fields go in and come out in SI units, NaN where a value is missing; normalisation happens inside.
+Fields go in and come out in the units of the statistics, those of the training data, NaN where a value is missing;
+normalisation happens inside. Constraints read SI units, as `climate_state` has them.
 
 Shape suffixes: B batch, V variables on levels, S at the surface, F forcing variables, T states read, L levels, Y
 latitudes, X longitudes, N parameters of a planet, P rows and columns of a patch, D width.
@@ -154,7 +155,7 @@ class AstroDatacubeModel(AstroDatacubePreTrainedModel):
         """Read climates.
 
         Args:
-            surface_fields: Shape (B, S, T, Y, X), SI units, NaN where a value is missing.
+            surface_fields: Shape (B, S, T, Y, X), in the units of the statistics, NaN where a value is missing.
             level_fields: Shape (B, V, T, L, Y, X), likewise.
             forcing_fields: Shape (B, F, Y, X), likewise.
             levels: Pressure over nominal surface pressure, from the top down, shape (B, L).

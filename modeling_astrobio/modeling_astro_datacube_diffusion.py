@@ -72,7 +72,7 @@ class AstroDatacubeForDiffusion(CubePredictor):
         """Denoise.
 
         Args:
-            surface_fields: Shape (B, S, T, Y, X), SI units, NaN where a value is missing.
+            surface_fields: Shape (B, S, T, Y, X), in the units of the statistics, NaN where a value is missing.
             level_fields: Shape (B, V, T, L, Y, X), likewise.
             forcing_fields: Shape (B, F, Y, X), likewise.
             levels: Pressure over nominal surface pressure, from the top down, shape (B, L).
@@ -170,7 +170,7 @@ class AstroDatacubeForDiffusion(CubePredictor):
             **inputs: Those of `forward` but for the noise.
 
         Returns:
-            Fields of shape (B * M, ...), members of a row one after another, SI units, corrected to the constraints.
+            Fields of shape (B * M, ...), members of a row one after another, corrected to the constraints.
 
         Raises:
             ValueError: If no member or step is asked for.

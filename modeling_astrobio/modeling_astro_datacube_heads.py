@@ -34,7 +34,7 @@ __all__ = [
 
 @dataclass
 class CubePrediction(ModelOutput):
-    """Predicted fields, SI units.
+    """Predicted fields, in the units of the statistics.
 
     Attributes:
         loss: Mean squared error over area, variables and levels, in the scale of each; where labels are given.
@@ -60,8 +60,8 @@ class CubeRollout(ModelOutput):
     """States one after another.
 
     Attributes:
-        level_fields: Shape (B, V, K, L, Y, X), SI units.
-        surface_fields: Shape (B, S, K, Y, X), SI units.
+        level_fields: Shape (B, V, K, L, Y, X).
+        surface_fields: Shape (B, S, K, Y, X).
         residuals: Of each constraint that is on, relative, shape (K, B), float64.
     """
 
@@ -108,7 +108,7 @@ class CubePredictor(AstroDatacubePreTrainedModel):
     def _fields(
         self, states: torch.Tensor, levels: torch.Tensor, work: WorkGrid, base: Sequence[torch.Tensor | None]
     ) -> list[torch.Tensor | None]:
-        """Fields in SI units: the base, where it is known, plus what the head says; else the mean plus that."""
+        """Fields: the base, where it is known, plus what the head says; else the mean plus that."""
         predicted = self.head(states, work)
         found: list[torch.Tensor | None] = []
         for field, start, mean, scale, step in zip(
@@ -190,7 +190,7 @@ class AstroDatacubeForForecasting(CubePredictor):
         """Predict one step.
 
         Args:
-            surface_fields: Shape (B, S, T, Y, X), SI units, NaN where a value is missing.
+            surface_fields: Shape (B, S, T, Y, X), in the units of the statistics, NaN where a value is missing.
             level_fields: Shape (B, V, T, L, Y, X), likewise.
             forcing_fields: Shape (B, F, Y, X), likewise.
             levels: Pressure over nominal surface pressure, from the top down, shape (B, L).
@@ -301,7 +301,7 @@ class AstroDatacubeForMaskedReconstruction(CubePredictor):
         """Reconstruct the last state read.
 
         Args:
-            surface_fields: Shape (B, S, T, Y, X), SI units, NaN where a value is hidden or missing.
+            surface_fields: Shape (B, S, T, Y, X), NaN where a value is hidden or missing.
             level_fields: Shape (B, V, T, L, Y, X), likewise.
             forcing_fields: Shape (B, F, Y, X), likewise.
             levels: Pressure over nominal surface pressure, from the top down, shape (B, L).

@@ -66,9 +66,9 @@ def continue_rows(states: torch.Tensor, before: int, after: int) -> torch.Tensor
     """
     if not before and not after:
         return states
-    opposite = states.roll(states.shape[3] // 2, dims=3)
-    parts = (opposite[:, :, :before].flip(2), states, opposite[:, :, states.shape[2] - after :].flip(2))
-    return torch.cat(parts, dim=2)
+    half, last = states.shape[3] // 2, states.shape[2] - after
+    north, south = (rows.flip(2).roll(half, dims=3) for rows in (states[:, :, :before], states[:, :, last:]))
+    return torch.cat((north, states, south), dim=2)
 
 
 def continue_around(states: torch.Tensor, reach: int) -> torch.Tensor:

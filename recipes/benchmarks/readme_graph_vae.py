@@ -12,10 +12,6 @@ __all__ = [
     "property_lines",
 ]
 
-_EARLIER = (
-    "Measured with an earlier, larger `nano`, before bonds had numbers and atoms the place in which they are drawn as "
-    "features, and before the scale of the first weights fitted the width."
-)
 # Row of the comparison of generators to what it is.
 _GENERATORS = {
     "floor": "held-out molecules (split-half floor)",
@@ -156,8 +152,7 @@ def property_lines(result: dict[str, Any]) -> list[str]:
     lines = [
         f"Intervals of nominally {100 * result['coverage']:.0f} % for properties of QM9 molecules, split-conformal "
         f"with {data['calibration']:,} molecules, an ensemble of {len(result['members'])}, on {data['test']:,} others "
-        f"and on {data['scaffold_test']:,} of unseen scaffolds (`python recipes/benchmarks/property_intervals.py`). "
-        f"{_EARLIER}",
+        f"and on {data['scaffold_test']:,} of unseen scaffolds (`python recipes/benchmarks/property_intervals.py`).",
         "",
         "| property | R² | coverage | coverage, unseen scaffolds |",
         "|---|---|---|---|",
@@ -182,7 +177,7 @@ def few_shot_lines(result: dict[str, Any]) -> list[str]:
     lines = [
         "Properties of families that no head was trained for, from a few labelled molecules: R², mean of "
         f"{next(iter(table.values()))['adapter']['properties']} properties and ten draws, 95 % intervals (`python "
-        f"recipes/benchmarks/few_shot.py`). {_EARLIER}",
+        "recipes/benchmarks/few_shot.py`).",
         "",
         "| labelled molecules | " + " | ".join(names.values()) + " |",
         "|---|" + "---|" * len(names),

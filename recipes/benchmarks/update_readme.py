@@ -2,7 +2,8 @@
 
     python recipes/benchmarks/update_readme.py
 
-`llm_nano.json`, `graph_vae_nano.json` and `datacube_nano.json` are the result.json of the default runs, copied there.
+`llm_nano.json`, `graph_vae_nano.json`, `datacube_nano.json` and `diffusion_nano.json` are the result.json of the
+default runs, copied there.
 """
 
 import json
@@ -10,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from readme_datacube import datacube_nano_lines
+from readme_datacube import datacube_nano_lines, diffusion_nano_lines
 from readme_graph_vae import (
     few_shot_lines,
     gap_filling_lines,
@@ -60,6 +61,8 @@ def results_section() -> str:
             *gap_filling_lines(read("gap_filling")),
             "",
             *datacube_nano_lines(read("datacube_nano")),
+            "",
+            *diffusion_nano_lines(read("diffusion_nano")),
         ]
     )
 
