@@ -54,6 +54,8 @@ def completion_config(**changes) -> AstroGraphVAEConfig:
         "num_random_walk_steps": 4,
         "max_distance": 4,
         "structural_encodings": ["random_walk", "degree"],
+        # What the graph says starts small beside the fit that training starts from.
+        "initializer_range": 0.02,
     }
     return AstroGraphVAEConfig.from_preset("tiny", **{**small, **changes})
 

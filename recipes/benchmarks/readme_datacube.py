@@ -3,7 +3,7 @@
 from typing import Any
 
 
-__all__ = ["datacube_nano_lines", "diffusion_nano_lines"]
+__all__ = ["datacube_nano_lines", "diffusion_nano_lines", "window_block_lines"]
 
 _LEADS = (1, 2, 4, 8, 16, 20)
 
@@ -55,4 +55,27 @@ def diffusion_nano_lines(result: dict[str, Any]) -> list[str]:
         ):
             cells = " | ".join(f"{evaluation[score][variable][lead - 1]:.3f}" for lead in leads)
             lines.append(f"| {what}, {name} | {cells} |")
+    return lines
+
+
+def window_block_lines(result: dict[str, Any]) -> list[str]:
+    """Return the comparison of blocks."""
+    lines = [
+        "AstroDatacube's block against one of three-dimensional shifted windows and one of global attention with as "
+        f"many parameters, on {' x '.join(map(str, result['grid']))} tokens, forward and backward, float32, one CPU "
+        "thread, in turn (`python recipes/benchmarks/compare_window_blocks.py`): times as fast as the window block, "
+        f"median over {result['blocks']['plain']['rounds']} rounds, and the share of the measured rate of matrix "
+        "products. The whole step is that of a trunk whose window blocks are replaced.",
+        "",
+        "| block | plain | shifted | goal | whole step | share of the rate |",
+        "|---|---|---|---|---|---|",
+    ]
+    for key, name in (("astro", "AstroDatacube"), ("windows_3d", "windows"), ("global_attention", "global attention")):
+        speeds = [
+            1.0 if key == "windows_3d" else each["speed_up_median_of_rounds"][key]
+            for each in (result["blocks"]["plain"], result["blocks"]["shifted"], result["whole_step"])
+        ]
+        goal = "1.2" if key == "astro" else "–"
+        share = result["share_of_gemm_rate"]["plain"][key]
+        lines.append(f"| {name} | {speeds[0]:.2f} | {speeds[1]:.2f} | {goal} | {speeds[2]:.2f} | {share:.2f} |")
     return lines

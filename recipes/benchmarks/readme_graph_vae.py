@@ -103,8 +103,7 @@ def gps_lines(result: dict[str, Any]) -> list[str]:
     lines = [
         "AstroGraphVAE's encoder against `GPSConv` of PyTorch Geometric with as many parameters, forward and "
         "backward, float32, one CPU thread, in turn (`python recipes/benchmarks/compare_with_gps.py`). Speed is the "
-        f"median over {result['cases']['qm9_size']['layer']['rounds']} rounds of GPSConv's time / ours; the "
-        "machine was loaded.",
+        f"median over {result['cases']['qm9_size']['layer']['rounds']} rounds of GPSConv's time / ours.",
         "",
         "| molecules | layer | goal | whole step | goal | padding, tokens |",
         "|---|---|---|---|---|---|",
@@ -118,8 +117,9 @@ def gps_lines(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def gap_filling_lines(result: dict[str, Any]) -> list[str]:
-    """Return the table of recall, and what of it the graph adds."""
+def gap_filling_lines(result: dict[str, Any], width_start: dict[str, Any]) -> list[str]:
+    """Return the table of recall, what of it the graph adds, and what another start of the weights gave."""
+    other = width_start["summary"]["recall"]["model"]["top_10"]["mean"]
     summary = result["summary"]
     lines = [
         f"Gap filling: {len(summary['removed_reactions_in_pool'])} species held out one after another, a tenth of the "
@@ -142,7 +142,8 @@ def gap_filling_lines(result: dict[str, Any]) -> list[str]:
         "",
         f"Over the linear fit without a graph the model gains {gain['mean']:+.3f} ({gain['low']:+.3f} to "
         f"{gain['high']:+.3f}) in the top 10: what the graph adds is not shown. Of {summary['proposals']:,} reactions "
-        f"that it composed itself, {summary['proposals_unbalanced']} are unbalanced.",
+        f"that it composed itself, {summary['proposals_unbalanced']} are unbalanced. The weights start small, so that "
+        f"the model starts as that fit; with the start that molecules want the top 10 was {other:.3f}.",
     ]
 
 

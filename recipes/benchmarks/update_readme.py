@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from readme_datacube import datacube_nano_lines, diffusion_nano_lines
+from readme_datacube import datacube_nano_lines, diffusion_nano_lines, window_block_lines
 from readme_graph_vae import (
     few_shot_lines,
     gap_filling_lines,
@@ -58,11 +58,13 @@ def results_section() -> str:
             "",
             *few_shot_lines(read("few_shot")),
             "",
-            *gap_filling_lines(read("gap_filling")),
+            *gap_filling_lines(read("gap_filling"), read("gap_filling_width_start")),
             "",
             *datacube_nano_lines(read("datacube_nano")),
             "",
             *diffusion_nano_lines(read("diffusion_nano")),
+            "",
+            *window_block_lines(read("compare_window_blocks_cpu")),
         ]
     )
 
