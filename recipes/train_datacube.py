@@ -6,7 +6,7 @@
 FOLDER holds NetCDF files or Zarr stores of general-circulation models, a planet each; without it, worlds of shallow
 water are made, each with a planet of its own. RECIPE is a name in recipes/datacube (default: nano) or a YAML file. The
 run's folder holds the resolved recipe, plan, checkpoints, model with its processor, loss plot, pictures of forecasts,
-result JSON and model card. Files need xarray: pip install -c constraints.txt -e '.[climate]'
+result JSON and model card. Needs the extra climate: pip install -c constraints.txt -e '.[climate]'
 """
 
 import sys

@@ -6,7 +6,7 @@
 Climates are those of recipes/train_datacube.py: worlds of shallow water, or files in FOLDER. MODEL is a forecasting
 model of the same variables whose errors stand beside the ensembles. RECIPE is a name in recipes/diffusion (default:
 nano) or a YAML file. The run's folder holds the resolved recipe, plan, checkpoints, model with its processor, loss
-plot, result JSON and model card. Needs diffusers: pip install -c constraints.txt -e '.[climate]'
+plot, result JSON and model card. Needs the extra climate: pip install -c constraints.txt -e '.[climate]'
 """
 
 import sys

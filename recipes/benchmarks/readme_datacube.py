@@ -3,7 +3,7 @@
 from typing import Any
 
 
-__all__ = ["datacube_nano_lines", "diffusion_nano_lines", "window_block_lines"]
+__all__ = ["datacube_nano_lines", "diffusion_nano_lines", "forecast_lines", "window_block_lines"]
 
 _LEADS = (1, 2, 4, 8, 16, 20)
 
@@ -78,4 +78,39 @@ def window_block_lines(result: dict[str, Any]) -> list[str]:
         goal = "1.2" if key == "astro" else "–"
         share = result["share_of_gemm_rate"]["plain"][key]
         lines.append(f"| {name} | {speeds[0]:.2f} | {speeds[1]:.2f} | {goal} | {speeds[2]:.2f} | {share:.2f} |")
+    return lines
+
+
+_FORECASTS = {
+    "unet": "U-Net",
+    "astro": "AstroDatacube",
+    "astro_free": "AstroDatacube without constraints",
+}
+
+
+def forecast_lines(result: dict[str, Any]) -> list[str]:
+    """Return forecasts of AstroDatacube beside those of a U-Net, mean and range of the seeds."""
+    leads, hours = (1, 4, 8, 20), result["step_s"] / 3600
+    runs = {row: [run for run in result["runs"] if run["row"] == row] for row in _FORECASTS}
+    first = runs["astro"][0]
+    lines = [
+        "AstroDatacube beside a U-Net of about as many parameters, with the same stem, head, loss, roll-outs, planets "
+        f"and constraints, each trained for {first['minutes']:g} minutes of one CPU thread (`python "
+        "recipes/benchmarks/shallow_water_forecast.py --row ROW`), RMSE as above, mean of the seeds and their range. "
+        "The goal, to be better than the U-Net at every lead, is not reached:",
+        "",
+        "| forecast | seeds | parameters | " + " | ".join(f"{lead * hours:g} h" for lead in leads) + " |",
+        "|" + "---|" * (len(leads) + 3),
+    ]
+    for variable, what in (("h", "depth"), ("u", "eastward wind"), ("v", "northward wind")):
+        for row, name in _FORECASTS.items():
+            if not runs[row]:
+                continue
+            cells = []
+            for lead in leads:
+                values = [run["figures"]["relative_rmse"]["model"][variable][lead - 1] for run in runs[row]]
+                mean, low, high = sum(values) / len(values), min(values), max(values)
+                cells.append(f"{mean:.3f}" + (f" ({low:.3f}–{high:.3f})" if len(values) > 1 else ""))
+            size = f"{runs[row][0]['parameters']:,}"
+            lines.append(f"| {what}, {name} | {len(runs[row])} | {size} | {' | '.join(cells)} |")
     return lines

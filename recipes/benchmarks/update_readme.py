@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from readme_datacube import datacube_nano_lines, diffusion_nano_lines, window_block_lines
+from readme_datacube import datacube_nano_lines, diffusion_nano_lines, forecast_lines, window_block_lines
 from readme_graph_vae import (
     few_shot_lines,
     gap_filling_lines,
@@ -61,6 +61,8 @@ def results_section() -> str:
             *gap_filling_lines(read("gap_filling"), read("gap_filling_width_start")),
             "",
             *datacube_nano_lines(read("datacube_nano")),
+            "",
+            *forecast_lines(read("shallow_water_forecast")),
             "",
             *diffusion_nano_lines(read("diffusion_nano")),
             "",

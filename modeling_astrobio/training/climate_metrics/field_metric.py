@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-import evaluate
 import numpy as np
 import torch
 from datasets import Features, List, Value
@@ -12,6 +11,14 @@ from numpy.typing import ArrayLike
 
 from modeling_astrobio.sphere_grid import sphere_grid
 from modeling_astrobio.training.errors import DataError
+
+
+try:
+    import evaluate
+except ImportError as error:
+    raise ImportError(
+        "metrics of climates need the package evaluate: pip install 'modeling_astrobio[climate]'."
+    ) from error
 
 
 __all__ = ["FieldMetric", "checked_fields"]
