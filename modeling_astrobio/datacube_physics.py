@@ -74,18 +74,17 @@ class CubePhysics:
         )
 
     def _planet(self, planet: torch.Tensor) -> PlanetParameters:
-        values = dict(zip(self.config.planet_parameters, planet.unbind(1), strict=True))
+        known = dict(zip(self.config.planet_parameters, planet.unbind(1), strict=True))
         # A layer of shallow water has a gravity and no air: what is not read is 1.
         read = ("gravity_m_s2",) if set(self.names) <= {"shallow_water"} else PlanetParameters._fields
-        wanted = {name: values.get(name) if name in read else torch.ones_like(planet[:, 0]) for name in read}
-        for name, value in wanted.items():
-            if value is None or not bool(value.isfinite().all()):
+        for name in read:
+            if name not in known or not bool(known[name].isfinite().all()):
                 raise ValueError(
                     f"planet must hold {name} where constraints are on; it is not known. Give it, or switch the "
                     "constraints off."
                 )
         ones = torch.ones_like(planet[:, 0])
-        return PlanetParameters(**{name: wanted.get(name, ones) for name in PlanetParameters._fields})
+        return PlanetParameters(*(known[name] if name in read else ones for name in PlanetParameters._fields))
 
     def _levels(self, levels: torch.Tensor, planet: torch.Tensor):
         if not levels.shape[1]:

@@ -24,6 +24,7 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 from transformers.utils.generic import is_flash_attention_requested, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from .attention_eager import eager_attention_forward
 from .attention_packing import document_positions, flash_varlen_arguments
 from .configuration_astro_llm import AstroLLMConfig
 from .gate_swiglu import swiglu
@@ -108,7 +109,7 @@ def rotate(x_BNTD: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.
     return x_BNTD * cos + torch.cat((-second, first), dim=-1) * sin
 
 
-def eager_attention_forward(
+def grouped_attention_forward(
     module: nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -118,7 +119,7 @@ def eager_attention_forward(
     dropout: float = 0.0,
     **kwargs: Unpack[TransformersKwargs],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Softmax attention written out; the oracle of the other kernels.
+    """Softmax attention written out, of groups of query heads; the oracle of the other kernels.
 
     Args:
         query: Shape (B, N, T, D).
@@ -132,14 +133,8 @@ def eager_attention_forward(
         Output, shape (B, T, N, D), and attention weights, shape (B, N, T, S).
     """
     groups = module.num_key_value_groups
-    key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    scores = torch.matmul(query, key.transpose(2, 3)) * scaling
-    if attention_mask is not None:
-        scores = scores + attention_mask
-    wide = torch.promote_types(query.dtype, torch.float32)
-    weights = nn.functional.softmax(scores, dim=-1, dtype=wide).to(query.dtype)
-    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
-    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
+    key, value = (heads.repeat_interleave(groups, dim=1) for heads in (key, value))
+    return eager_attention_forward(module, query, key, value, attention_mask, scaling, dropout)
 
 
 class AstroLLMAttention(nn.Module):
@@ -196,7 +191,7 @@ class AstroLLMAttention(nn.Module):
             key_BNTD, value_BNTD = past_key_values.update(key_BNTD, value_BNTD, self.layer_idx)
 
         attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
+            self.config._attn_implementation, grouped_attention_forward
         )
         output_BTND, weights = attend(
             self,

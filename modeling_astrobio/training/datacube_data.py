@@ -17,7 +17,14 @@ from ..datacube_fit import fit_statistics
 from .errors import DataError
 
 
-__all__ = ["ClimateTrajectory", "ForecastRows", "climate_statistics", "collate_climates", "describe_climates"]
+__all__ = [
+    "ClimateTrajectory",
+    "ForecastRows",
+    "batch_of_starts",
+    "climate_statistics",
+    "collate_climates",
+    "describe_climates",
+]
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ class ClimateTrajectory:
         return self.surface_fields.shape[1]
 
     def row(self, first: int, num_input_steps: int, num_label_steps: int) -> dict[str, torch.Tensor]:
-        """Return a row of `ForecastRows` whose first state is `first`."""
+        """Return a row of `ForecastRows` whose first state is `first`; without labels where none are asked for."""
         start = first + num_input_steps
         row = {
             name: value
@@ -69,7 +76,8 @@ class ClimateTrajectory:
             fields = getattr(self, f"{kind}_fields")
             if fields is not None:
                 row[f"{kind}_fields"] = fields[:, first:start]
-                row[f"{kind}_labels"] = fields[:, start : start + num_label_steps]
+                if num_label_steps:
+                    row[f"{kind}_labels"] = fields[:, start : start + num_label_steps]
         return {**row, "lead_time_s": torch.tensor(self.step_s)}
 
 
@@ -125,6 +133,14 @@ def _is_same(first: torch.Tensor | float, second: torch.Tensor | float) -> bool:
 def collate_climates(rows: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Stack rows into a batch."""
     return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def batch_of_starts(
+    climate: ClimateTrajectory, starts: Sequence[int], num_input_steps: int, device: torch.device
+) -> dict[str, torch.Tensor]:
+    """Return what a model reads to forecast from several last states of a climate, given by their places."""
+    rows = [climate.row(start - num_input_steps + 1, num_input_steps, 0) for start in starts]
+    return {name: value.to(device) for name, value in collate_climates(rows).items()}
 
 
 def climate_statistics(climates: Sequence[ClimateTrajectory], config: AstroDatacubeConfig) -> dict[str, Any]:

@@ -91,6 +91,8 @@ class DiffusionTrainer(AstroTrainer):
         **kwargs: As for `AstroTrainer`.
     """
 
+    evaluates_loss_alone = True
+
     def __init__(self, *args, scheduler: Any, planet_dropout: float = 0.1, **kwargs):
         super().__init__(*args, data_collator=collate_climates, **kwargs)
         self.scheduler, self.planet_dropout = scheduler, planet_dropout
@@ -139,12 +141,6 @@ class DiffusionTrainer(AstroTrainer):
         if self._drawing is None:
             return draw(shape, device=device)
         return draw(shape, generator=self._drawing).to(device)
-
-    def prediction_step(self, model, inputs, *args, **kwargs):
-        """Evaluate the loss of a batch."""
-        with torch.no_grad(), self.compute_loss_context_manager():
-            loss = self.compute_loss(model, self._prepare_inputs(inputs))
-        return loss.detach(), None, None
 
     def evaluation_loop(self, *args, **kwargs):
         """Evaluate with noise that is the same at every evaluation."""

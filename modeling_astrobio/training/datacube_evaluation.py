@@ -12,7 +12,7 @@ from ..sphere_grid import sphere_grid
 from .climate_metrics.anomaly_correlation import anomaly_correlation
 from .climate_metrics.weighted_rmse import weighted_rmse
 from .datacube_baselines import RidgeForecast, climatology, persistence
-from .datacube_data import ClimateTrajectory, collate_climates
+from .datacube_data import ClimateTrajectory, batch_of_starts
 
 
 __all__ = ["best_ridge", "forecast_figures", "model_forecasts"]
@@ -32,11 +32,7 @@ def model_forecasts(
     model: Any, climate: ClimateTrajectory, starts: Sequence[int], steps: int
 ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor] | None]:
     """Return roll-outs from several starts, shape (B, S, K, Y, X), and residuals (K, B) of the constraints."""
-    window = model.config.num_input_steps
-    rows = [climate.row(start - window + 1, window, 0) for start in starts]
-    batch = {name: value for name, value in collate_climates(rows).items() if not name.endswith("_labels")}
-    batch = {name: value.to(model.device) for name, value in batch.items()}
-    rolled = model.rollout(steps, **batch)
+    rolled = model.rollout(steps, **batch_of_starts(climate, starts, model.config.num_input_steps, model.device))
     return rolled.surface_fields.cpu(), rolled.residuals
 
 

@@ -67,6 +67,8 @@ class CNNViTTrainer(AstroTrainer):
         **kwargs: As for `AstroTrainer`.
     """
 
+    evaluates_loss_alone = True
+
     def __init__(
         self,
         *args,
@@ -142,12 +144,6 @@ class CNNViTTrainer(AstroTrainer):
         state = physics.state(first.level_fields, first.surface_fields)
         ledger = advance_ledger(dict(physics.open(before)), state, physics.system)
         return {"state": state, "law_inputs": {"climate_system": physics.system, "climate_ledger": ledger}}
-
-    def prediction_step(self, model, inputs, *args, **kwargs):
-        """Evaluate the loss of a roll-out over all labels."""
-        with torch.no_grad(), self.compute_loss_context_manager():
-            loss = self.compute_loss(model, self._prepare_inputs(inputs))
-        return loss.detach(), None, None
 
 
 def _of_step(index: int, model: nn.Module, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> torch.Tensor:

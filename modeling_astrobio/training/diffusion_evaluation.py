@@ -12,7 +12,7 @@ from ..modeling_astro_datacube_heads import next_window
 from ..sphere_grid import area_mean, sphere_grid
 from .climate_metrics.fair_crps import fair_crps
 from .datacube_baselines import climatology
-from .datacube_data import ClimateTrajectory, collate_climates
+from .datacube_data import ClimateTrajectory, batch_of_starts
 from .datacube_evaluation import model_forecasts, starts_of
 
 
@@ -45,9 +45,7 @@ def draw_ensemble(
     Returns:
         Shape (M, B, S, K, Y, X), and the greatest residual of each constraint, of shape (K,).
     """
-    window_size = model.config.num_input_steps
-    rows = collate_climates([climate.row(start - window_size + 1, window_size, 0) for start in starts])
-    batch = {name: value.to(model.device) for name, value in rows.items() if not name.endswith("_labels")}
+    batch = batch_of_starts(climate, starts, model.config.num_input_steps, model.device)
     # Rows of a member one after another.
     batch = {name: value.repeat(members, *(1,) * (value.ndim - 1)) for name, value in batch.items()}
     generator = torch.Generator().manual_seed(seed)

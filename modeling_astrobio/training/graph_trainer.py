@@ -46,6 +46,8 @@ class GraphTransformerTrainer(AstroTrainer):
         **kwargs: As for `AstroTrainer`.
     """
 
+    evaluates_loss_alone = True
+
     def __init__(
         self,
         *args,
@@ -78,9 +80,7 @@ class GraphTransformerTrainer(AstroTrainer):
         whole = self.accelerator.unwrap_model(model)
         shape = (len(inputs["node_types"]), whole.config.num_latent_tokens, whole.config.latent_size)
         noise = torch.randn(shape, generator=self._noise).to(self.args.device, whole.dtype)
-        with torch.no_grad(), self.compute_loss_context_manager():
-            loss = self.compute_loss(model, self._prepare_inputs({**inputs, "latent_noise": noise}))
-        return loss.detach(), None, None
+        return super().prediction_step(model, {**inputs, "latent_noise": noise}, *args, **kwargs)
 
     def evaluation_loop(self, *args, metric_key_prefix="eval", **kwargs):
         """Evaluate the bound, and judge samples."""

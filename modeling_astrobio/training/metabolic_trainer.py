@@ -29,6 +29,8 @@ class CompletionTrainer(AstroTrainer):
         **kwargs: As for `AstroTrainer`.
     """
 
+    evaluates_loss_alone = True
+
     def __init__(self, *args, pointer_weight: float, constraints: Sequence[LossTerm] = (), **kwargs):
         names = ("candidate", "direction", "pointer", *(term.name for term in constraints))
         # With a weight of zero a term is logged and changes nothing.
@@ -47,12 +49,6 @@ class CompletionTrainer(AstroTrainer):
             # Every weight must have a gradient on every process, whatever each one is asked.
             loss = loss + 0.0 * torch.stack([weight.sum() for weight in model.parameters()]).sum()
         return {"loss": loss, "parts": {name: part.detach() for name, part in parts.items()}}
-
-    def prediction_step(self, model, inputs, *args, **kwargs):
-        """Evaluate the loss of a step's questions."""
-        with torch.no_grad(), self.compute_loss_context_manager():
-            loss = self.compute_loss(model, self._prepare_inputs(inputs))
-        return loss.detach(), None, None
 
 
 def _part(name: str, model: nn.Module, inputs: Any, outputs: dict[str, Any]) -> torch.Tensor:

@@ -57,6 +57,9 @@ class AstroTrainer(Trainer):
         average: The average of the weights, from the beginning of training on.
     """
 
+    # Whether evaluation asks for nothing but `compute_loss`: where the loss is not that of one call of the model.
+    evaluates_loss_alone = False
+
     def __init__(
         self,
         *args,
@@ -366,6 +369,10 @@ class AstroTrainer(Trainer):
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Evaluate a batch; without logits where only the loss of tokens is asked for."""
+        if self.evaluates_loss_alone:
+            with torch.no_grad(), self.compute_loss_context_manager():
+                loss = self.compute_loss(model, self._prepare_inputs(inputs))
+            return loss.detach(), None, None
         if self.token_accuracy is None or not prediction_loss_only:
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         inputs = self._prepare_inputs({**inputs, "skip_logits": True})

@@ -14,6 +14,7 @@ from modeling_astrobio import AstroLLMForCausalLM, AstroLLMForSequenceClassifica
 
 # What the LLM needs and nothing else: no training code, no other model.
 CLOSURE = {
+    "attention_eager.py",
     "attention_packing.py",
     "configuration_astro_llm.py",
     "configuration_presets.py",
