@@ -26,6 +26,9 @@ def fields(*shape, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).standard_normal((*shape, 7, 10)))
 
 
+pytestmark = pytest.mark.usefixtures("module_cache")
+
+
 def load(name):
     return evaluate.load(str(Path(package.__file__).with_name(f"{name}.py")))
 

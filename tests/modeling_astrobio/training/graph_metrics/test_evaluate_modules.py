@@ -1,7 +1,6 @@
 """The metrics as modules of `evaluate`, as classes and by the path of their file."""
 
 import importlib
-import sys
 from pathlib import Path
 
 import pytest
@@ -61,17 +60,6 @@ def test_every_metric_is_here():
     helpers = {"__init__", "count_similarity", "descriptors", "finite_numbers", "generation_report"}
     helpers |= {"molecule_grid", "molecule_metric", "molecule_set", "tanimoto"}
     assert {path.stem for path in FOLDER.glob("*.py")} == set(MODULES) | helpers
-
-
-@pytest.fixture
-def module_cache(tmp_path, monkeypatch):
-    """Let `evaluate` keep its copies of modules in a folder of this test."""
-    monkeypatch.setattr("evaluate.config.HF_METRICS_CACHE", str(tmp_path / "metrics"))
-    monkeypatch.setattr("evaluate.config.HF_MODULES_CACHE", str(tmp_path / "modules"))
-    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
-    # A package that was imported once is looked for where it was then.
-    for module in [module for module in sys.modules if module.partition(".")[0] == "evaluate_modules"]:
-        monkeypatch.delitem(sys.modules, module)
 
 
 @pytest.mark.usefixtures("module_cache")
