@@ -8,6 +8,10 @@ A run of T21 with 10 levels takes 4 to 8 minutes for a year of 360 days on a cor
 file, `planet-SEED-NUMBER.nc`, with every setting in its attributes. A file that is there is not made again, so the
 same command goes on after a stop; a larger `--planets` adds planets and leaves the others as they are. A planet whose
 run failed is noted in `planet-SEED-NUMBER.failed.txt` with the model's last words, and left out until that is removed.
+
+`--set NAME=VALUE` gives a setting of `configure` to every planet in place of what is drawn. Steady climates
+within one model year: `--years 1 --set mldepth=2 --set obliquity=0`, a sea that follows the air within weeks, without
+seasons.
 """
 
 import argparse
@@ -92,9 +96,21 @@ def make_cube(settings: dict[str, Any], years: int, target: Path) -> None:
         made.replace(target)
 
 
-def _years_of(path: Path) -> int:
+def _made_as(path: Path) -> tuple[int, dict[str, Any]]:
+    """Return the years and the settings of a file made before."""
     with xr.open_dataset(path, decode_times=False) as data:
-        return int(data.attrs["years_run"])
+        return int(data.attrs["years_run"]), json.loads(data.attrs["settings"])
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """Read `NAME=VALUE`; the value is JSON."""
+    name, equals, value = text.partition("=")
+    try:
+        if name and equals:
+            return name, json.loads(value)
+    except json.JSONDecodeError:
+        pass
+    raise argparse.ArgumentTypeError(f"must be NAME=VALUE with a number, true, false or a quoted string; got {text!r}")
 
 
 def _at_least(least: int) -> Callable[[str], int]:
@@ -116,11 +132,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--years", type=_at_least(1), default=2, help="model years; means of the last one are kept")
     parser.add_argument("--seed", type=_at_least(0), default=0, help="another seed, other planets")
     parser.add_argument("--processes", type=_at_least(1), default=1, help="runs at one time, each on one core")
+    parser.add_argument(
+        "--set", type=_setting, action="append", default=[], help="a setting of every planet: mldepth=2"
+    )
     parsed = parser.parse_args(arguments)
-    made_before = sorted(parsed.out.glob(f"planet-{parsed.seed}-*.nc"))
-    other_years = [path.name for path in made_before if _years_of(path) != parsed.years]
-    if other_years:
-        parser.error(f"--years must be that of {', '.join(other_years)}; got {parsed.years}. Choose another folder.")
+    common = dict(parsed.set)
+
+    def settings_of(number: int) -> dict[str, Any]:
+        return draw_settings(parsed.seed, number) | common
+
+    for path in sorted(parsed.out.glob(f"planet-{parsed.seed}-*.nc")):
+        years, settings = _made_as(path)
+        if (years, settings) != (parsed.years, settings_of(int(path.stem.rsplit("-", 1)[1]))):
+            parser.error(f"--years and --set must be those of {path.name}; choose another folder, or remove that file")
     if importlib.util.find_spec("exoplasim") is None:
         parser.error("exoplasim is not installed: pip install 'setuptools<81' exoplasim netCDF4")
     parsed.out.mkdir(parents=True, exist_ok=True)
@@ -131,7 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
         if target.is_file() or failed.is_file():
             return target.is_file()
         try:
-            make_cube(draw_settings(parsed.seed, number), parsed.years, target)
+            make_cube(settings_of(number), parsed.years, target)
         except BuildError as error:
             failed.write_text(str(error) + "\n", encoding="utf-8")
             print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
