@@ -9,6 +9,7 @@ from transformers.utils.type_validators import interval
 from .climate_residuals import checked_names
 from .configuration_presets import config_from_preset
 from .datacube_statistics import check_statistics
+from .geostrophic_wind import GEOSTROPHIC_PARAMETERS
 
 
 __all__ = ["ASTRO_DATACUBE_PRESETS", "PLANET_PARAMETERS", "AstroDatacubeConfig"]
@@ -46,7 +47,7 @@ ASTRO_DATACUBE_PRESETS: dict[str, dict[str, Any]] = {
     # The default run: minutes on two CPU cores.
     "nano": {
         "hidden_sizes": [32, 64, 96],
-        "depths": [1, 2, 2],
+        "depths": [2, 1, 1],
         "num_attention_heads": [2, 4, 6],
         "num_latent_levels": 3,
         "window_size": [4, 8],
@@ -55,7 +56,7 @@ ASTRO_DATACUBE_PRESETS: dict[str, dict[str, Any]] = {
     # 2.50B parameters.
     "2b5": {
         "hidden_sizes": [512, 1280, 2560],
-        "depths": [2, 6, 24],
+        "depths": [3, 6, 21],
         "num_attention_heads": [8, 20, 40],
         "num_latent_levels": 8,
         "window_size": [6, 12],
@@ -84,22 +85,26 @@ class AstroDatacubeConfig(PreTrainedConfig):
         patch_size: Cells along each side that make one column of the finest feature grid.
         hidden_sizes: Width at each scale, from the finest grid to the coarsest; each has half the rows and columns of
             the one before. The first has convolutions, the last attention of all to all, those between attention in
-            windows.
+            windows and convolutions.
         depths: Number of blocks at each scale; all but those at the coarsest come twice, on the way down and up.
         num_attention_heads: Number of heads at each scale; of the first, in pooling and reading levels.
         num_latent_levels: Levels that any number of physical levels are pooled into.
         window_size: Rows and columns of a window, at most.
         conv_kernel_size: Rows and columns that a convolution of a block sees; odd.
-        mlp_ratio: Width of the feed-forward blocks over that of the tokens.
+        conv_ratio: Width of the convolutions of blocks over that of the tokens.
+        mlp_ratio: Width of the feed-forward blocks, at the coarsest scale, over that of the tokens.
         conditioning_size: Width of what is known of the planet, the lead time and the noise.
         statistics: Of the training data, as `AstroDatacubeProcessor` finds them: see `datacube_statistics`. `None`
             leaves all values as they are.
         constraints: Names of the physical constraints that a predicted state is corrected to, of
             `climate_constraints.CLIMATE_CONSTRAINTS`.
         level_kind: What levels are surfaces of: `sigma`, pressure over surface pressure, or `pressure`.
+        geostrophic_start: Whether winds `ua` and `va` that are missing on a level whose height `zg`, m, is known are
+            read as the geostrophic wind, still marked as missing, and reconstructed as a departure from it, in their
+            `difference_scale`. On levels of pressure; see `geostrophic_wind`.
         is_closed_system: Whether nothing comes or goes, so that water and energy are pinned and fluxes do not count.
         hidden_dropout: Dropout on the output of a block, in training.
-        layer_norm_eps: Added to the variance before the root.
+        layer_norm_eps: Added to the variance before the root, in all norms.
         initializer_factor: Standard deviation of the normal initialisation times the root of the number of inputs.
 
     Raises:
@@ -126,16 +131,18 @@ class AstroDatacubeConfig(PreTrainedConfig):
     conditioned_on: list | tuple = ()
     patch_size: int = 2
     hidden_sizes: list | tuple = (32, 64, 96)
-    depths: list | tuple = (1, 2, 2)
+    depths: list | tuple = (2, 1, 1)
     num_attention_heads: list | tuple = (2, 4, 6)
     num_latent_levels: int = 3
     window_size: list | tuple = (4, 8)
-    conv_kernel_size: int = 5
+    conv_kernel_size: int = 3
+    conv_ratio: int | float = interval(min=0.1)(default=2.0)
     mlp_ratio: int | float = interval(min=0.1)(default=4.0)
     conditioning_size: int = 64
     statistics: dict | None = None
     constraints: list | tuple = ()
     level_kind: str = "sigma"
+    geostrophic_start: bool = False
     is_closed_system: bool = False
     hidden_dropout: int | float = interval(min=0.0, max=1.0)(default=0.0)
     layer_norm_eps: float = interval(min=0.0)(default=1e-5)
@@ -201,6 +208,8 @@ class AstroDatacubeConfig(PreTrainedConfig):
         if self.level_kind not in ("sigma", "pressure"):
             raise ValueError(f"level_kind must be sigma or pressure; got {self.level_kind!r}.")
         self._validate_names()
+        if self.geostrophic_start:
+            self._validate_geostrophic_start()
 
     def _validate_names(self) -> None:
         names = [*self.level_variables, *self.surface_variables, *self.forcing_variables]
@@ -220,6 +229,19 @@ class AstroDatacubeConfig(PreTrainedConfig):
             raise ValueError("planet_parameters must name at least one parameter; got none.")
         if self.statistics is not None:
             check_statistics(self.statistics, self.level_variables, names, self.planet_parameters)
+
+    def _validate_geostrophic_start(self) -> None:
+        if self.level_kind != "pressure":
+            raise ValueError(f"level_kind must be pressure for geostrophic_start; got {self.level_kind!r}.")
+        for field, wanted in (
+            ("level_variables", ("zg", "ua", "va")),
+            ("planet_parameters", GEOSTROPHIC_PARAMETERS),
+        ):
+            missing = [name for name in wanted if name not in getattr(self, field)]
+            if missing:
+                raise ValueError(
+                    f"{field} must name {', '.join(wanted)} for geostrophic_start; {', '.join(missing)} is missing."
+                )
 
     @classmethod
     def from_preset(cls, name: str, **overrides) -> "AstroDatacubeConfig":

@@ -48,27 +48,42 @@ class CubeMLP(nn.Module):
         return self.down_proj(nn.functional.gelu(self.up_proj(states)))
 
 
-class ConvolutionBlock(GradientCheckpointingLayer):
-    """ConvNeXt block (Liu et al. 2022, arXiv:2201.03545) that goes on round the globe and across the poles."""
+class CubeConvolution(nn.Module):
+    """Feed-forward block whose first half sees the neighbours too, round the globe and across the poles.
+
+    A dense convolution, a GELU and a linear map, after Tan and Le 2021 (arXiv:2104.00298).
+    """
 
     def __init__(self, width: int, config: AstroDatacubeConfig):
         super().__init__()
+        inner = round(width * config.conv_ratio)
         self.reach = config.conv_kernel_size // 2
-        self.depthwise = nn.Conv2d(width, width, config.conv_kernel_size, groups=width)
-        self.mlp_norm = AdaptiveNorm(width, config)
-        self.mlp = CubeMLP(width, config)
+        self.up_conv = nn.Conv2d(width, inner, config.conv_kernel_size)
+        self.down_proj = nn.Linear(inner, width)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        padded = continue_around(states, self.reach)
+        # Channels last already, as a convolution of depth one likes them best.
+        hidden = self.up_conv(padded.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return self.down_proj(nn.functional.gelu(hidden)).view(states.shape)
+
+
+class ConvolutionBlock(GradientCheckpointingLayer):
+    """A convolution over each level."""
+
+    def __init__(self, width: int, config: AstroDatacubeConfig):
+        super().__init__()
+        self.conv_norm = AdaptiveNorm(width, config, is_of_field=True)
+        self.conv = CubeConvolution(width, config)
         self.dropout = nn.Dropout(config.hidden_dropout)
 
     def forward(self, states: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        padded = continue_around(states, self.reach)
-        # Channels last already, as a convolution of depth one likes them best.
-        convolved = self.depthwise(padded.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        normed, gate = self.mlp_norm(convolved.reshape(states.shape), condition)
-        return states + self.dropout(gate * self.mlp(normed))
+        normed, gate = self.conv_norm(states, condition)
+        return states + self.dropout(gate * self.conv(normed))
 
 
 class WindowBlock(GradientCheckpointingLayer):
-    """Attention in windows of each level, attention along each column of levels, and a feed-forward block."""
+    """Attention in windows of each level, attention along each column of levels, and a convolution."""
 
     def __init__(self, width: int, num_heads: int, config: AstroDatacubeConfig, is_shifted: bool):
         super().__init__()
@@ -79,8 +94,8 @@ class WindowBlock(GradientCheckpointingLayer):
         if self.has_columns:
             self.column_norm = AdaptiveNorm(width, config)
             self.column_attn = SphereAttention(width, num_heads, config, is_rotated=False)
-        self.mlp_norm = AdaptiveNorm(width, config)
-        self.mlp = CubeMLP(width, config)
+        self.conv_norm = AdaptiveNorm(width, config, is_of_field=True)
+        self.conv = CubeConvolution(width, config)
         self.dropout = nn.Dropout(config.hidden_dropout)
 
     def forward(self, states: torch.Tensor, condition: torch.Tensor, geometry: ScaleGeometry) -> torch.Tensor:
@@ -96,8 +111,8 @@ class WindowBlock(GradientCheckpointingLayer):
             attended = attended.view(batch, rows, columns, levels, width).permute(0, 3, 1, 2, 4)
             states = states + self.dropout(gate * attended)
 
-        normed, gate = self.mlp_norm(states, condition)
-        return states + self.dropout(gate * self.mlp(normed))
+        normed, gate = self.conv_norm(states, condition)
+        return states + self.dropout(gate * self.conv(normed))
 
 
 class GlobalBlock(GradientCheckpointingLayer):
@@ -124,14 +139,13 @@ class GridMerging(nn.Module):
 
     def __init__(self, width: int, coarse_width: int, config: AstroDatacubeConfig):
         super().__init__()
-        self.norm = nn.LayerNorm(4 * width, eps=config.layer_norm_eps)
         self.proj = nn.Linear(4 * width, coarse_width)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Return shape (B, C, Y / 2, X / 2, D')."""
         batch, levels, rows, columns, width = states.shape
         cut = states.view(batch, levels, rows // 2, 2, columns // 2, 2, width).transpose(3, 4)
-        return self.proj(self.norm(cut.reshape(batch, levels, rows // 2, columns // 2, 4 * width)))
+        return self.proj(cut.reshape(batch, levels, rows // 2, columns // 2, 4 * width))
 
 
 class GridSplitting(nn.Module):
@@ -139,14 +153,12 @@ class GridSplitting(nn.Module):
 
     def __init__(self, coarse_width: int, width: int, config: AstroDatacubeConfig):
         super().__init__()
-        self.norm = nn.LayerNorm(coarse_width, eps=config.layer_norm_eps)
         self.proj = nn.Linear(coarse_width, 4 * width)
-        self.fuse_norm = nn.LayerNorm(2 * width, eps=config.layer_norm_eps)
         self.fuse_proj = nn.Linear(2 * width, width)
 
     def forward(self, states: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         """Return the shape of `skip`, (B, C, 2 Y, 2 X, D'), of states (B, C, Y, X, D)."""
         batch, levels, rows, columns, _ = states.shape
-        cut = self.proj(self.norm(states)).view(batch, levels, rows, columns, 2, 2, -1).transpose(3, 4)
+        cut = self.proj(states).view(batch, levels, rows, columns, 2, 2, -1).transpose(3, 4)
         joined = torch.cat((cut.reshape(skip.shape), skip), dim=-1)
-        return skip + self.fuse_proj(self.fuse_norm(joined))
+        return skip + self.fuse_proj(joined)

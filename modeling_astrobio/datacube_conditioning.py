@@ -11,6 +11,7 @@ from torch import nn
 
 from .configuration_astro_datacube import AstroDatacubeConfig
 from .datacube_statistics import described_planet
+from .norm_field import FieldNorm
 
 
 __all__ = ["AdaptiveNorm", "CubeConditioning"]
@@ -65,14 +66,21 @@ class CubeConditioning(nn.Module):
 
 
 class AdaptiveNorm(nn.Module):
-    """LayerNorm whose scale and shift, and the gate of what is made of it, follow the condition.
+    """A norm whose scale and shift, and the gate of what is made of it, follow the condition.
 
     After Peebles and Xie 2023 (arXiv:2212.09748), but the gate starts at 1, so that gradients reach all of it at once.
+
+    Args:
+        width: Of the tokens.
+        config: Of the network.
+        is_of_field: Whether a `FieldNorm` normalises, for what needs to know how strong a place is, or a LayerNorm,
+            token by token, as attention likes it.
     """
 
-    def __init__(self, width: int, config: AstroDatacubeConfig):
+    def __init__(self, width: int, config: AstroDatacubeConfig, is_of_field: bool = False):
         super().__init__()
-        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps, elementwise_affine=False)
+        eps = config.layer_norm_eps
+        self.norm = FieldNorm(eps) if is_of_field else nn.LayerNorm(width, eps=eps, elementwise_affine=False)
         self.modulation = nn.Linear(config.conditioning_size, 3 * width)
 
     def forward(self, states: torch.Tensor, condition: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

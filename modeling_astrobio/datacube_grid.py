@@ -59,10 +59,11 @@ class WorkGrid:
         field = _resampled(field, self.inner, self.outer, self.outward, is_vector)
         return field.flip(-2) if self.is_flipped else field
 
-    def scale(self, index: int, device: torch.device) -> ScaleGeometry:
-        """Return the geometry of a scale on a device."""
+    def scale(self, index: int, like: torch.Tensor) -> ScaleGeometry:
+        """Return the geometry of a scale on the device, and in the dtype, of states, but at least float32."""
         windows, *rotations = self.scales[index - 1]
-        return ScaleGeometry(windows, *(SphereRotations(*(part.to(device) for part in each)) for each in rotations))
+        place = {"device": like.device, "dtype": torch.promote_types(like.dtype, torch.float32)}
+        return ScaleGeometry(windows, *(SphereRotations(*(part.to(**place) for part in each)) for each in rotations))
 
 
 def has_values(tensor: torch.Tensor) -> bool:
@@ -160,11 +161,13 @@ def _made(
     # Twice the coarsest cell, as each needs one opposite to it.
     columns = math.ceil(width / (2 * total_stride)) * 2 * total_stride
     rows = math.ceil(height / total_stride) * total_stride
-    if reach > min(rows, columns) // patch_size:
+    # The coarsest grid has no convolutions, the one before it has.
+    cells = total_stride // 2
+    if reach > min(rows, columns) // cells:
         raise ValueError(
-            f"conv_kernel_size must reach at most {min(rows, columns) // patch_size} of the {rows // patch_size} rows "
-            f"and {columns // patch_size} columns of patches on a grid of {height} latitudes and {width} longitudes; "
-            f"it reaches {reach}. Use a finer grid or a smaller kernel."
+            f"conv_kernel_size must reach at most {min(rows, columns) // cells} of the {rows // cells} rows and "
+            f"{columns // cells} columns of the coarsest grid with convolutions, of {height} latitudes and {width} "
+            f"longitudes; it reaches {reach}. Use a finer grid or a smaller kernel."
         )
     inner, inward, outward = _with_columns(outer, columns), None, None
     if rows != height or grid.has_first_pole or grid.has_last_pole:

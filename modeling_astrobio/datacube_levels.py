@@ -53,7 +53,6 @@ class LevelPooling(nn.Module):
         super().__init__()
         width = config.hidden_size
         self.num_heads = config.num_attention_heads[0]
-        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         # Of a query that is learned, the product with a key is a linear function of the key's level.
         # What is added to the scores of all levels alike changes nothing.
         has_choice, scores = bool(config.level_variables), self.num_heads * config.num_latent_levels
@@ -69,7 +68,6 @@ class LevelPooling(nn.Module):
             states: Shape (B, L, Y, X, D).
             is_present: Which levels hold anything, bool, shape (B, L); the last one, the surface, always.
         """
-        states = self.norm(states)
         if self.score_proj is None:
             return self.output_proj(self.value_proj(states)) + self.latent_levels[:, None, None]
         scores = self.score_proj(states).unflatten(-1, (self.num_heads, -1))
@@ -86,14 +84,12 @@ class LevelReadout(nn.Module):
         super().__init__()
         width = config.hidden_size
         self.num_heads = config.num_attention_heads[0]
-        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.value_proj = nn.Linear(width, width)
         self.has_choice = config.num_latent_levels > 1
         if self.has_choice:
             self.query_proj = nn.Linear(width, width)
             self.key_proj = nn.Linear(width, width, bias=False)
         self.fuse_proj = nn.Linear(2 * width, width)
-        self.output_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
 
     def forward(self, latents: torch.Tensor, embedding: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         """Return shape (B, L, Y, X, D).
@@ -103,13 +99,12 @@ class LevelReadout(nn.Module):
             embedding: Of the levels, shape (B, L, D).
             skip: Features of the input at the levels, shape (B, L, Y, X, D).
         """
-        latents = self.norm(latents)
         read = self.value_proj(latents)
         if self.has_choice:
             read = self._chosen(latents, read, embedding)
         else:
             read = read.expand(-1, embedding.shape[1], -1, -1, -1)
-        return self.output_norm(self.fuse_proj(torch.cat((read, skip), dim=-1)) + embedding[:, :, None, None])
+        return self.fuse_proj(torch.cat((read, skip), dim=-1)) + embedding[:, :, None, None]
 
     def _chosen(self, latents: torch.Tensor, values: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
         heads = (self.num_heads, -1)

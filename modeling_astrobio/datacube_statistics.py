@@ -9,8 +9,9 @@ A configuration keeps them as plain numbers:
 
 A variable on levels has one number for each of `levels`, pressure over nominal surface pressure; other levels are
 between them, linearly in its logarithm. `difference_scale` is the standard deviation of what a step of the training
-data changes. A parameter of a planet is described by its inverse hyperbolic sine, which is its logarithm where it is
-large, and 0 where it is 0.
+data changes or, of winds that a reconstruction starts from the geostrophic wind, that of their departure from it. A
+parameter of a planet is described by its inverse hyperbolic sine, which is its logarithm where it is large, and 0
+where it is 0.
 
 Shape suffixes: B batch, V variables, L levels, R levels of the statistics, P parameters.
 """

@@ -14,6 +14,7 @@ from .configuration_astro_datacube import AstroDatacubeConfig
 from .datacube_grid import WorkGrid
 from .datacube_levels import LevelEmbedding
 from .datacube_statistics import level_statistic, surface_statistic
+from .geostrophic_wind import start_from_geostrophic_wind
 from .sphere_windows import continue_around
 
 
@@ -34,10 +35,17 @@ class StemFeatures(NamedTuple):
     is_present: torch.Tensor
 
 
-def _with_mask(values: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Return normalised values, 0 where they are missing, and where they are there, stacked along a first axis."""
+def _with_mask(
+    values: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor, start: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return normalised values, and where they are known, stacked along a first axis.
+
+    Where they are missing they are those of the start and, where that is missing too or there is none, 0.
+    """
     known = values.isfinite()
-    normalised = torch.where(known, (values.float() - mean) / scale, 0.0)
+    if start is not None:
+        values = torch.where(known, values, start)
+    normalised = torch.where(values.isfinite(), (values.float() - mean) / scale, 0.0)
     return torch.stack((normalised, known.float()))
 
 
@@ -78,7 +86,7 @@ class CubeStem(nn.Module):
         surface = self._surface_states(surface_fields, forcing_fields, planet, work)
         states, is_present = surface[:, None], levels.new_ones(len(levels), 1, dtype=torch.bool)
         if self.level_conv is not None and level_fields is not None:
-            states = torch.cat((self._level_states(level_fields, levels, work), states), dim=1)
+            states = torch.cat((self._level_states(level_fields, levels, planet, work), states), dim=1)
             has_values = level_fields.isfinite().flatten(4).any(-1).flatten(1, 2).any(1)
             is_present = torch.cat((has_values, is_present), dim=1)
         elif levels.shape[1]:
@@ -86,12 +94,17 @@ class CubeStem(nn.Module):
             is_present = torch.cat((torch.ones_like(levels, dtype=torch.bool), is_present), dim=1)
         return StemFeatures(states + embedding[:, :, None, None], embedding, is_present)
 
-    def _level_states(self, fields: torch.Tensor, levels: torch.Tensor, work: WorkGrid) -> torch.Tensor:
+    def _level_states(
+        self, fields: torch.Tensor, levels: torch.Tensor, planet: torch.Tensor, work: WorkGrid
+    ) -> torch.Tensor:
         names, statistics = self.config.level_variables, self.config.statistics
         mean, scale = (
             level_statistic(statistics, names, kind, levels)[:, :, None, :, None, None] for kind in ("mean", "scale")
         )
-        channels = _with_mask(fields, mean, scale)
+        start = None
+        if self.config.geostrophic_start:
+            start = start_from_geostrophic_wind(fields, names, work.grid, planet, self.config.planet_parameters)
+        channels = _with_mask(fields, mean, scale, start)
         turns = self._turns(names, (2, 1, len(names), 1, 1))
         channels = work.extend(channels, turns)
         # (2, B, V, T, L, Y, X) to one image of each level.

@@ -90,14 +90,12 @@ class AstroDatacubePreTrainedModel(PreTrainedModel):
 
     def save_pretrained(self, save_directory, **kwargs):
         """Save as `PreTrainedModel.save_pretrained` does, with the auto classes of config and model in the config."""
-        modeling = type(self).__module__.rsplit(".", 1)[-1]
         configuration = AstroDatacubeConfig.__module__.rsplit(".", 1)[-1]
         base = AstroDatacubePreTrainedModel.__module__.rsplit(".", 1)[-1]
         self.config.auto_map = {
             "AutoConfig": f"{configuration}.AstroDatacubeConfig",
             "AutoModel": f"{base}.AstroDatacubeModel",
         }
-        del modeling
         return super().save_pretrained(save_directory, **{"max_shard_size": "5GB", **kwargs})
 
 
@@ -114,19 +112,20 @@ class AstroDatacubeModel(AstroDatacubePreTrainedModel):
         self.conditioning = CubeConditioning(config)
         self.level_pooling = LevelPooling(config)
 
-        def blocks(index: int) -> nn.ModuleList:
+        def blocks(index: int, first: int = 0) -> nn.ModuleList:
             width, depth = widths[index], depths[index]
             if index == 0:
                 return nn.ModuleList(ConvolutionBlock(width, config) for _ in range(depth))
             if index == last:
                 return nn.ModuleList(GlobalBlock(width, heads[index], config) for _ in range(depth))
             return nn.ModuleList(
-                WindowBlock(width, heads[index], config, is_shifted=bool(place % 2)) for place in range(depth)
+                WindowBlock(width, heads[index], config, is_shifted=bool(place % 2))
+                for place in range(first, first + depth)
             )
 
         self.down_blocks = nn.ModuleList(blocks(index) for index in range(len(widths)))
         self.merges = nn.ModuleList(GridMerging(widths[i], widths[i + 1], config) for i in range(last))
-        self.up_blocks = nn.ModuleList(blocks(index) for index in reversed(range(last)))
+        self.up_blocks = nn.ModuleList(blocks(index, first=depths[index]) for index in reversed(range(last)))
         self.splits = nn.ModuleList(GridSplitting(widths[i + 1], widths[i], config) for i in reversed(range(last)))
         self.level_readout = LevelReadout(config)
         self.post_init()
@@ -212,7 +211,7 @@ class AstroDatacubeModel(AstroDatacubePreTrainedModel):
     @staticmethod
     def _through(blocks: nn.ModuleList, index: int, states, condition, work: WorkGrid) -> torch.Tensor:
         """States after the blocks of a scale."""
-        others = (work.scale(index, states.device),) if index else ()
+        others = (work.scale(index, states),) if index else ()
         for block in blocks:
             states = block(states, condition, *others)
         return states

@@ -18,6 +18,7 @@ from .datacube_loss import area_weighted_squared_error, mean_of_known
 from .datacube_physics import CubePhysics
 from .datacube_statistics import level_statistic, surface_statistic
 from .datacube_stem import CubeHead
+from .geostrophic_wind import start_from_geostrophic_wind
 from .modeling_astro_datacube import AstroDatacubeModel, AstroDatacubeOutput, AstroDatacubePreTrainedModel
 
 
@@ -108,7 +109,7 @@ class CubePredictor(AstroDatacubePreTrainedModel):
     def _fields(
         self, states: torch.Tensor, levels: torch.Tensor, work: WorkGrid, base: Sequence[torch.Tensor | None]
     ) -> list[torch.Tensor | None]:
-        """Fields: the base, where it is known, plus what the head says; else the mean plus that."""
+        """Fields: the base, where it is known, plus a change that the head says; else the mean plus that."""
         predicted = self.head(states, work)
         found: list[torch.Tensor | None] = []
         for field, start, mean, scale, step in zip(
@@ -116,7 +117,7 @@ class CubePredictor(AstroDatacubePreTrainedModel):
             base,
             self._statistics("mean", levels),
             self._statistics("scale", levels),
-            self._statistics(self.scale_kind, levels),
+            self._statistics("difference_scale", levels),
             strict=True,
         ):
             if field is None:
@@ -135,9 +136,15 @@ class CubePredictor(AstroDatacubePreTrainedModel):
         labels: Sequence[torch.Tensor | None],
         levels: torch.Tensor,
         work: WorkGrid,
+        base: Sequence[torch.Tensor | None] = (None, None),
     ) -> torch.Tensor | None:
+        """Mean squared error in the scale of each variable, on levels where a base is known that of its change."""
+        scales = list(self._statistics(self.scale_kind, levels))
+        if base[0] is not None:
+            has_base = base[0].isfinite().flatten(-2).any(-1)
+            scales[0] = torch.where(has_base, self._statistics("difference_scale", levels)[0], scales[0])
         errors, known = [], []
-        for field, label, scale in zip(fields, labels, self._statistics(self.scale_kind, levels), strict=True):
+        for field, label, scale in zip(fields, labels, scales, strict=True):
             if field is not None and label is not None:
                 if label.shape != field.shape:
                     kind = "level_labels" if label.ndim == 5 else "surface_labels"
@@ -328,7 +335,11 @@ class AstroDatacubeForMaskedReconstruction(CubePredictor):
         }
         output, levels, work = self._read(inputs, **kwargs)
         given = [None if fields is None else fields[:, :, -1] for fields in (level_fields, surface_fields)]
-        fields = self._fields(output.last_hidden_state, levels, work, (None, None))
+        start = None
+        if self.config.geostrophic_start and given[0] is not None:
+            names, parameters = self.config.level_variables, self.config.planet_parameters
+            start = start_from_geostrophic_wind(given[0], names, work.grid, planet, parameters)
+        fields = self._fields(output.last_hidden_state, levels, work, (start, None))
         hidden = [
             label if label is None or known is None else label.masked_fill(known.isfinite(), torch.nan)
             for label, known in zip((level_labels, surface_labels), given, strict=True)
@@ -338,7 +349,7 @@ class AstroDatacubeForMaskedReconstruction(CubePredictor):
             for field, known in zip(fields, given, strict=True)
         ]
         return CubePrediction(
-            loss=self._loss(fields, hidden, levels, work),
+            loss=self._loss(fields, hidden, levels, work, (start, None)),
             level_fields=whole[0],
             surface_fields=whole[1],
             hidden_states=output.hidden_states,

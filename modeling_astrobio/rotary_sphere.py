@@ -16,7 +16,7 @@ __all__ = ["SphereRotations", "sphere_rotations"]
 
 
 class SphereRotations(NamedTuple):
-    """Cosine and sine of what each pair of each place is turned by, each of shape (N, D / 2)."""
+    """Cosine and sine of what each pair of each place is turned by, each of shape (N, D / 2), float64 when made."""
 
     cosine: torch.Tensor
     sine: torch.Tensor
@@ -48,4 +48,4 @@ def sphere_rotations(
     by_longitude = (longitude_rad[:, None] * multiples.round()).expand(len(latitude_rad), -1, -1)
     by_latitude = (latitude_rad[:, None] * multiples)[:, None].expand(-1, len(longitude_rad), -1)
     angles = torch.cat((by_longitude, by_latitude), dim=-1).flatten(0, 1)
-    return SphereRotations(angles.cos().float(), angles.sin().float())
+    return SphereRotations(angles.cos(), angles.sin())

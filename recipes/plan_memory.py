@@ -16,8 +16,9 @@ from typing import Any
 
 from transformers.utils.logging import set_verbosity_error
 
+from modeling_astrobio.training.climate_recipe import ClimateRecipe
 from modeling_astrobio.training.datacube_recipe import DatacubeRecipe
-from modeling_astrobio.training.datacube_step import datacube_step, diffusion_step
+from modeling_astrobio.training.datacube_step import climate_step, datacube_step, diffusion_step
 from modeling_astrobio.training.diffusion_recipe import DiffusionRecipe
 from modeling_astrobio.training.errors import RecipeError, UserError
 from modeling_astrobio.training.gpu_specs import Hardware, parse_hardware
@@ -42,6 +43,7 @@ from modeling_astrobio.training.training_step import TrainingStep
 HERE = Path(__file__).resolve().parent
 # Each kind of model: its recipe and how a step is made of it.
 KINDS: dict[str, tuple[type[Recipe], Callable[[Any], TrainingStep]]] = {
+    "climate": (ClimateRecipe, climate_step),
     "datacube": (DatacubeRecipe, datacube_step),
     "diffusion": (DiffusionRecipe, diffusion_step),
     "graph_vae": (GraphRecipe, graph_step),

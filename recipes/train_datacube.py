@@ -36,6 +36,7 @@ from modeling_astrobio.training.llm_report import plot_losses
 from modeling_astrobio.training.preset_model import build_preset_model, start_name
 from modeling_astrobio.training.run import run_recipe
 from modeling_astrobio.training.run_folder import RECIPE_NAME
+from modeling_astrobio.training.sphere_symmetries import SymmetricCopies
 from modeling_astrobio.training.task import TrainingTask
 from modeling_astrobio.training.training_step import TrainingStep
 
@@ -85,6 +86,7 @@ class DatacubeTask(TrainingTask[DatacubeRecipe]):
             train_dataset=self.rows["train"],
             eval_dataset=self.rows["validation"],
             processing_class=AstroDatacubeProcessor.from_config(self.config),
+            change=SymmetricCopies(self.config) if recipe.forecast.symmetric_copies else None,
             rollout_steps=forecast.rollout_steps,
             rollout_rise=int(forecast.rollout_rise * steps),
             layer_decay=forecast.layer_decay,

@@ -34,6 +34,7 @@ from modeling_astrobio.training.llm_report import plot_losses
 from modeling_astrobio.training.preset_model import build_preset_model, start_name
 from modeling_astrobio.training.run import run_recipe
 from modeling_astrobio.training.run_folder import RECIPE_NAME
+from modeling_astrobio.training.sphere_symmetries import SymmetricCopies
 from modeling_astrobio.training.task import TrainingTask
 from modeling_astrobio.training.training_step import TrainingStep
 
@@ -84,6 +85,7 @@ class DiffusionTask(TrainingTask[DiffusionRecipe]):
             train_dataset=self.rows["train"],
             eval_dataset=self.rows["validation"],
             processing_class=AstroDatacubeProcessor.from_config(self.config),
+            change=SymmetricCopies(self.config) if recipe.diffusion.symmetric_copies else None,
             scheduler=self.scheduler,
             planet_dropout=recipe.diffusion.planet_dropout,
             **self.trainer_options(),

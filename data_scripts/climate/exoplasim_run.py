@@ -5,8 +5,11 @@
 reads FOLDER/settings.json and writes FOLDER/cube.nc.
 """
 
+import fcntl
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,17 +24,26 @@ AT_SURFACE = (
 TIMES = 12
 
 
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Let one process at a time make a model: the first one compiles it, in the package's own folder."""
+    with open(Path(exoplasim.__file__).parent / ".compiling", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def main(folder: Path, years: int, name: str) -> None:
     settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-    model = exoplasim.Model(
-        workdir=str(folder / "work"),
-        modelname=name,
-        ncpus=1,
-        resolution="T21",
-        layers=10,
-        precision=8,
-        outputtype=".nc",
-    )
+    with _alone():
+        model = exoplasim.Model(
+            workdir=str(folder / "work"),
+            modelname=name,
+            ncpus=1,
+            resolution="T21",
+            layers=10,
+            precision=8,
+            outputtype=".nc",
+        )
     model.configure(**settings)
     model.cfgpostprocessor("regular", extension=".nc", variables=ON_LEVELS + AT_SURFACE, times=TIMES)
     model.run(years=years, crashifbroken=True, clean=True)

@@ -23,7 +23,7 @@ except ImportError:
     read_cube = None  # type: ignore[assignment]
 
 
-__all__ = ["open_climates", "read_climates", "shallow_water_worlds"]
+__all__ = ["cube_trajectory", "open_climates", "read_climates", "shallow_water_worlds"]
 
 _SUFFIXES = {".nc", ".nc4", ".zarr"}
 _MOLAR_GAS_CONSTANT = 8.31446261815324
@@ -113,7 +113,7 @@ def read_climates(folder: Path, config: AstroDatacubeConfig, step_s: float) -> d
     splits: dict[str, list[ClimateTrajectory]] = {"train": [], "validation": [], "test": []}
     for path in paths:
         cube = read_cube(path)
-        splits[split_of(cube.planet.key)].append(_trajectory(cube, config, step_s))
+        splits[split_of(cube.planet.key)].append(cube_trajectory(cube, config, step_s))
     empty = [name for name, climates in splits.items() if not climates]
     if empty:
         raise BuildError(
@@ -123,7 +123,8 @@ def read_climates(folder: Path, config: AstroDatacubeConfig, step_s: float) -> d
     return splits
 
 
-def _trajectory(cube: Any, config: AstroDatacubeConfig, step_s: float) -> ClimateTrajectory:
+def cube_trajectory(cube: Any, config: AstroDatacubeConfig, step_s: float) -> ClimateTrajectory:
+    """Return a cube as the climate that a model of this configuration reads, its states `step_s` apart, s."""
     planet = cube.planet
     known = {
         "stellar_flux_w_m2": planet.stellar_flux_w_m2,

@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ..configuration_astro_datacube import AstroDatacubeConfig
+from ..cube_errors import CubeError
 from ..datacube_fit import fit_statistics
 from .errors import DataError
 
@@ -21,6 +22,7 @@ __all__ = [
     "ClimateTrajectory",
     "ForecastRows",
     "batch_of_starts",
+    "check_one_grid",
     "climate_statistics",
     "collate_climates",
     "describe_climates",
@@ -109,14 +111,7 @@ class ForecastRows(Dataset):
                 f"climates must have at least {num_input_steps + num_label_steps} states one after another, "
                 f"num_input_steps and the steps ahead; got {[climate.num_states for climate in self.climates]}."
             )
-        first = self.climates[0]
-        for climate in self.climates:
-            for name in ("latitude_deg", "longitude_deg", "levels", "step_s"):
-                if not _is_same(getattr(first, name), getattr(climate, name)):
-                    raise DataError(
-                        f"{name} must be the same in all climates of a split; that of {climate.name} is not that of "
-                        f"{first.name}. Regrid them, or train on each grid by itself."
-                    )
+        check_one_grid(self.climates)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -124,6 +119,22 @@ class ForecastRows(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         climate, first = self.places[index]
         return climate.row(first, self.num_input_steps, self.num_label_steps)
+
+
+def check_one_grid(climates: Sequence[ClimateTrajectory]) -> None:
+    """Refuse climates that differ in grid, levels or step.
+
+    Raises:
+        DataError: Naming the axis, and two climates.
+    """
+    first = climates[0]
+    for climate in climates:
+        for name in ("latitude_deg", "longitude_deg", "levels", "step_s"):
+            if not _is_same(getattr(first, name), getattr(climate, name)):
+                raise DataError(
+                    f"{name} must be the same in all climates of a split; that of {climate.name} is not that of "
+                    f"{first.name}. Regrid them, or train on each grid by itself."
+                )
 
 
 def _is_same(first: torch.Tensor | float, second: torch.Tensor | float) -> bool:
@@ -144,13 +155,20 @@ def batch_of_starts(
 
 
 def climate_statistics(climates: Sequence[ClimateTrajectory], config: AstroDatacubeConfig) -> dict[str, Any]:
-    """Return the statistics of training climates, see `datacube_statistics`."""
+    """Return the statistics of training climates, see `datacube_statistics`.
+
+    Raises:
+        DataError: If a variable on levels has no value anywhere.
+    """
     fields = ("surface_fields", "level_fields", "forcing_fields", "levels", "latitude_deg", "longitude_deg", "planet")
     items = [
         {name: getattr(climate, name) for name in fields if getattr(climate, name) is not None} for climate in climates
     ]
     names = {kind: getattr(config, f"{kind}_variables") for kind in ("level", "surface", "forcing")}
-    return fit_statistics(items, names, config.vector_variables, config.planet_parameters)
+    try:
+        return fit_statistics(items, names, config.vector_variables, config.planet_parameters)
+    except CubeError as error:
+        raise DataError(str(error)) from error
 
 
 def describe_climates(

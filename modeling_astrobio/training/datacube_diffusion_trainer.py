@@ -7,9 +7,8 @@ import torch
 from torch import nn
 
 from ..modeling_astro_datacube_diffusion import AstroDatacubeForDiffusion, Pair
-from .datacube_data import collate_climates
+from .changed_batch_trainer import ChangedBatchTrainer
 from .errors import RecipeError
-from .trainer import AstroTrainer
 
 
 __all__ = ["DiffusionTrainer", "noised", "sampling_scheduler", "training_scheduler"]
@@ -79,24 +78,19 @@ def noised(
     return (1 - sigma) * clean + sigma * noise, noise - clean, share
 
 
-class DiffusionTrainer(AstroTrainer):
-    """`AstroTrainer` of an `AstroDatacubeForDiffusion`, whose rows are those of `ForecastRows` with one label.
-
-    Evaluation draws the same noise each time, so that its loss can be compared across steps.
+class DiffusionTrainer(ChangedBatchTrainer):
+    """`ChangedBatchTrainer` of an `AstroDatacubeForDiffusion`, whose rows are those of `ForecastRows` with one label.
 
     Args:
-        *args: As for `AstroTrainer`; `ema_decay` keeps the average of the weights, which samples are better from.
+        *args: As for `ChangedBatchTrainer`; `ema_decay` keeps the average of the weights, of which samples are better.
         scheduler: Of `training_scheduler`.
         planet_dropout: Share of rows whose planet is not told, for guidance in sampling.
-        **kwargs: As for `AstroTrainer`.
+        **kwargs: As for `ChangedBatchTrainer`.
     """
 
-    evaluates_loss_alone = True
-
     def __init__(self, *args, scheduler: Any, planet_dropout: float = 0.1, **kwargs):
-        super().__init__(*args, data_collator=collate_climates, **kwargs)
+        super().__init__(*args, **kwargs)
         self.scheduler, self.planet_dropout = scheduler, planet_dropout
-        self._drawing: torch.Generator | None = None
 
     def compute_loss(self, model, inputs, *args, **kwargs):
         """Return the error of a prediction at random noise levels."""
@@ -138,14 +132,6 @@ class DiffusionTrainer(AstroTrainer):
         return {"loss": output.loss}
 
     def _random(self, draw: Any, shape: Any, device: torch.device) -> torch.Tensor:
-        if self._drawing is None:
+        if self.drawing is None:
             return draw(shape, device=device)
-        return draw(shape, generator=self._drawing).to(device)
-
-    def evaluation_loop(self, *args, **kwargs):
-        """Evaluate with noise that is the same at every evaluation."""
-        self._drawing = torch.Generator().manual_seed(self.args.seed + self.args.process_index)
-        try:
-            return super().evaluation_loop(*args, **kwargs)
-        finally:
-            self._drawing = None
+        return draw(shape, generator=self.drawing).to(device)

@@ -88,6 +88,8 @@ class ForecastSection:
         layer_decay: Factor of the learning rate from one scale to the next, away from the head.
         constraints: Names of the constraints that every predicted state is corrected to.
         physics: Weight of each residual of `climate_constraints.CLIMATE_CONSTRAINTS` in the loss, by name.
+        symmetric_copies: Whether rows are turned about the axis, and mirrored at the equator, at random in training:
+            see `sphere_symmetries`.
     """
 
     rollout_steps: int = 1
@@ -95,6 +97,7 @@ class ForecastSection:
     layer_decay: float = 1.0
     constraints: list[str] = field(default_factory=list)
     physics: dict[str, float] = field(default_factory=dict)
+    symmetric_copies: bool = True
 
 
 @dataclass

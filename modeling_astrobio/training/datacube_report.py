@@ -17,8 +17,10 @@ __all__ = [
     "draw_errors",
     "draw_forecast",
     "ensemble_lines",
+    "error_lines",
     "forecast_lines",
     "shown_leads",
+    "write_climate_card",
     "write_datacube_card",
     "write_ensemble_card",
 ]
@@ -149,3 +151,19 @@ def write_ensemble_card(result: dict[str, Any], template: Path, path: Path, kind
         scores=_SCORES,
         kind=kind,
     )
+
+
+def error_lines(figures: dict[str, Any]) -> list[str]:
+    """Return the errors of `climate_tasks.ClimateWork.figures` as lines of text, a table for each case."""
+    lines = []
+    for case, predictors in figures["relative_rmse"].items():
+        variables = list(predictors["model"])
+        lines.append(f"{case + ', relative RMSE':30}  {'  '.join(f'{name:>7}' for name in variables)}")
+        for predictor, values in predictors.items():
+            lines.append(f"{predictor:30}  {'  '.join(f'{values[name]:>7.3f}' for name in variables)}")
+    return lines
+
+
+def write_climate_card(result: dict[str, Any], template: Path, path: Path) -> None:
+    """Write the card of a model that fills climates in or predicts steady ones, see `write_card`."""
+    write_card(result, template, path, pipeline_tag="image-to-image", tags=("climate",))

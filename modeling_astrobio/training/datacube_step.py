@@ -5,23 +5,43 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
-from transformers import AutoModelForPreTraining, AutoModelForTimeSeriesPrediction
+from transformers import (
+    AutoModelForImageToImage,
+    AutoModelForMaskedImageModeling,
+    AutoModelForPreTraining,
+    AutoModelForTimeSeriesPrediction,
+)
 
 from modeling_astrobio import AstroDatacubeConfig
 
+from .climate_recipe import ClimateRecipe
 from .datacube_recipe import DatacubeDataSection, DatacubeRecipe
 from .diffusion_recipe import DiffusionRecipe
 from .preset_model import PresetModelRecipe, preset_config, random_preset_model, start_name
 from .training_step import TrainingStep
 
 
-__all__ = ["SHALLOW_WATER", "datacube_config", "datacube_step", "diffusion_step"]
+__all__ = [
+    "CLIMATE_AUTO_CLASSES",
+    "SHALLOW_WATER",
+    "climate_step",
+    "datacube_config",
+    "datacube_step",
+    "diffusion_step",
+]
 
 SHALLOW_WATER = {"level_variables": [], "surface_variables": ["h", "u", "v"], "forcing_variables": []}
 """Fields of the configuration of a layer of shallow water: depth, m, and eastward and northward wind, m s-1."""
 
 
-class ClimateRecipe(PresetModelRecipe, Protocol):
+CLIMATE_AUTO_CLASSES: dict[str, Any] = {
+    "reconstruct": AutoModelForMaskedImageModeling,
+    "steady": AutoModelForImageToImage,
+}
+"""Auto class of the model of each task of `ClimateRecipe`."""
+
+
+class AnyClimateRecipe(PresetModelRecipe, Protocol):
     """A recipe of climates."""
 
     data: DatacubeDataSection
@@ -31,7 +51,7 @@ class ClimateRecipe(PresetModelRecipe, Protocol):
 _LEVELS, _ROWS = 10, 32
 
 
-def datacube_config(recipe: ClimateRecipe, constraints: Sequence[str]) -> AstroDatacubeConfig:
+def datacube_config(recipe: AnyClimateRecipe, constraints: Sequence[str]) -> AstroDatacubeConfig:
     """Return the configuration of a recipe, with the constraints that it names.
 
     Args:
@@ -71,6 +91,12 @@ def diffusion_step(recipe: DiffusionRecipe, shape: Sequence[int] | None = None) 
     return _climate_step(recipe, recipe.diffusion.constraints, AutoModelForPreTraining, _noisy_batch, shape)
 
 
+def climate_step(recipe: ClimateRecipe, shape: Sequence[int] | None = None) -> TrainingStep:
+    """Return the step that a recipe of filling in, or of steady climates, trains with; see `datacube_step`."""
+    make_batch = _steady_batch if recipe.task == "steady" else _timeless_batch
+    return _climate_step(recipe, (), CLIMATE_AUTO_CLASSES[recipe.task], make_batch, shape)
+
+
 def _climate_step(
     recipe: Any, constraints: Sequence[str], auto_class: Any, make_batch: Any, shape: Sequence[int] | None
 ) -> TrainingStep:
@@ -82,7 +108,7 @@ def _climate_step(
     return TrainingStep.of(
         recipe,
         name=start_name(recipe),
-        identity=repr((recipe.kind, recipe.model, batch, shape)),
+        identity=repr((recipe.kind, auto_class.__name__, recipe.model, batch, shape)),
         make_model=functools.partial(random_preset_model, recipe, config, auto_class),
         make_batch=functools.partial(make_batch, config, batch, *shape),
         micro_batch=batch,
@@ -97,6 +123,17 @@ def _noisy_batch(*arguments: Any) -> dict[str, torch.Tensor]:
         if f"{kind}_labels" in found:
             found[f"noisy_{kind}"] = found[f"{kind}_targets"] = found.pop(f"{kind}_labels")
     return {**found, "noise_level": torch.full_like(found["lead_time_s"], 0.5)}
+
+
+def _timeless_batch(*arguments: Any) -> dict[str, torch.Tensor]:
+    found = _batch(*arguments)
+    del found["lead_time_s"]
+    return found
+
+
+def _steady_batch(*arguments: Any) -> dict[str, torch.Tensor]:
+    found = _timeless_batch(*arguments)
+    return {name: value for name, value in found.items() if name not in ("surface_fields", "level_fields")}
 
 
 def _batch(config: AstroDatacubeConfig, batch: int, levels: int, rows: int, columns: int) -> dict[str, torch.Tensor]:

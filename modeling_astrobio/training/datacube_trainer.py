@@ -11,9 +11,8 @@ from ..climate_residuals import advance_ledger
 from ..datacube_grid import work_grid
 from ..datacube_physics import CubePhysics
 from ..modeling_astro_datacube_heads import CubePrediction, Window, next_window
-from .datacube_data import collate_climates
+from .changed_batch_trainer import ChangedBatchTrainer
 from .loss_terms import LossTerm
-from .trainer import AstroTrainer
 
 
 __all__ = ["CNNViTTrainer", "rate_by_depth", "rollout_steps_at"]
@@ -32,7 +31,7 @@ def rate_by_depth(name: str, num_scales: int, decay: float) -> float:
     arXiv:2003.10555).
 
     Args:
-        name: Of the weight, such as `model.down_blocks.0.0.mlp.up_proj.weight`.
+        name: Of the weight, such as `model.down_blocks.0.0.conv.up_conv.weight`.
         num_scales: Of the trunk.
         decay: From 0 to 1.
     """
@@ -51,23 +50,21 @@ def rate_by_depth(name: str, num_scales: int, decay: float) -> float:
     return decay**distance
 
 
-class CNNViTTrainer(AstroTrainer):
-    """`AstroTrainer` of an `AstroDatacubeForForecasting`, whose rows are those of `ForecastRows`.
+class CNNViTTrainer(ChangedBatchTrainer):
+    """`ChangedBatchTrainer` of an `AstroDatacubeForForecasting`, whose rows are those of `ForecastRows`.
 
     A row is rolled out over some of its labelled states, each forecast from those before it, and the loss is the mean
     over them; gradients flow through all. `loss_step_1` and so on are logged apart. In evaluation rows are rolled out
     over all their labels.
 
     Args:
-        *args: As for `AstroTrainer`.
+        *args: As for `ChangedBatchTrainer`.
         rollout_steps: Steps of a roll-out, at most.
         rollout_rise: Training steps over which their number rises from one; 0 begins with all.
         layer_decay: See `rate_by_depth`; 1 is one rate for all.
         physics: Terms of the loss, of `climate_constraints.CLIMATE_CONSTRAINTS`, on the first step of a roll-out.
-        **kwargs: As for `AstroTrainer`.
+        **kwargs: As for `ChangedBatchTrainer`.
     """
-
-    evaluates_loss_alone = True
 
     def __init__(
         self,
@@ -81,7 +78,7 @@ class CNNViTTrainer(AstroTrainer):
         # With a weight of zero a term is logged and changes nothing.
         steps = [LossTerm(f"step_{k}", partial(_of_step, k - 1), 0.0) for k in range(1, rollout_steps + 1)]
         laws = [LossTerm(term.name, partial(_of_law, term), term.weight) for term in physics]
-        super().__init__(*args, loss_terms=[*steps, *laws], data_collator=collate_climates, **kwargs)
+        super().__init__(*args, loss_terms=[*steps, *laws], **kwargs)
         self.rollout_steps, self.rollout_rise, self.layer_decay = rollout_steps, rollout_rise, layer_decay
         self.laws = [term.name for term in physics]
 

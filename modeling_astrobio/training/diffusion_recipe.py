@@ -19,11 +19,14 @@ class DiffusionSection:
         kind: Noise in training: "flow" or "ddpm", see `training_scheduler`.
         planet_dropout: Share of rows whose planet is not told, for guidance in sampling.
         constraints: Names of the constraints that every drawn state is corrected to.
+        symmetric_copies: Whether rows are turned about the axis, and mirrored at the equator, at random in training:
+            see `sphere_symmetries`.
     """
 
     kind: str = "flow"
     planet_dropout: float = 0.1
     constraints: list[str] = field(default_factory=list)
+    symmetric_copies: bool = True
 
 
 @dataclass

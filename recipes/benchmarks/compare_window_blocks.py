@@ -201,8 +201,8 @@ def main() -> int:
         window_size=list(WINDOW[1:]),
     )
     batch = cubes(config, 4 * GRID[1], 4 * GRID[2], 10)
-    geometry = work_grid(batch["latitude_deg"][0], batch["longitude_deg"][0], config).scale(1, torch.device("cpu"))
     states = torch.randn(1, *GRID, width)
+    geometry = work_grid(batch["latitude_deg"][0], batch["longitude_deg"][0], config).scale(1, states)
     condition = torch.randn(1, config.conditioning_size)
     steps, parameters = {}, {}
     for is_shifted in (False, True):

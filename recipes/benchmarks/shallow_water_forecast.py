@@ -3,8 +3,9 @@
     python recipes/benchmarks/shallow_water_forecast.py --row ROW [--seed 0] [--minutes 4] [--clock cpu]
 
 ROW is `unet`, `astro`, or `astro_free`, AstroDatacube without its constraints. All have about as many parameters, the
-same time, stem, head, loss and roll-outs; learning rate and the U-Net's patches are to be chosen by the validation
-worlds. Each run, with the baselines that need no training beside it, is added to results/shallow_water_forecast.json.
+same time, stem, head, loss, roll-outs and symmetric copies of the rows; learning rate and the U-Net's patches are to
+be chosen by the validation worlds. Each run, with the baselines that need no training beside it, is added to
+results/shallow_water_forecast.json.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import torch
 from filelock import FileLock
 from interleaved import RESULTS
 from timed_training import train_for
-from unet_forecast import unet_of_size
+from unet_trunk import unet_of_size
 
 from data_scripts.climate.trajectories import shallow_water_worlds
 from modeling_astrobio import AstroDatacubeConfig, AstroDatacubeForForecasting
@@ -27,6 +28,7 @@ from modeling_astrobio.training.datacube_data import ForecastRows, climate_stati
 from modeling_astrobio.training.datacube_evaluation import best_ridge, forecast_figures
 from modeling_astrobio.training.datacube_step import SHALLOW_WATER
 from modeling_astrobio.training.hardware import describe_hardware, package_versions
+from modeling_astrobio.training.sphere_symmetries import symmetric_copies
 from modeling_astrobio.training.whole_files import write_json_whole
 
 
@@ -34,12 +36,12 @@ ROWS = ("unet", "astro", "astro_free")
 WORLDS, GRID_ROWS, STATES, STEP_S, BATCH, ROLLOUT, LEADS = 60, 16, 40, 21600.0, 16, 3, 20
 
 
-def batches(rows: ForecastRows, seed: int):
+def batches(rows: ForecastRows, config: AstroDatacubeConfig, seed: int):
     generator = torch.Generator().manual_seed(seed)
     while True:
         for part in torch.randperm(len(rows), generator=generator).split(BATCH):
             if len(part) == BATCH:
-                yield collate_climates([rows[place] for place in part.tolist()])
+                yield symmetric_copies(collate_climates([rows[place] for place in part.tolist()]), config)
 
 
 def rolled_loss(model: Any, batch: dict[str, torch.Tensor], share: float) -> torch.Tensor:
@@ -64,7 +66,8 @@ def build(row: str, statistics: dict[str, Any], patch_size: int) -> Any:
     ours = AstroDatacubeForForecasting(config)
     if row != "unet":
         return ours
-    return unet_of_size(ours.config, sum(parameter.numel() for parameter in ours.parameters()), patch_size)
+    wanted = sum(parameter.numel() for parameter in ours.parameters())
+    return unet_of_size(AstroDatacubeForForecasting, ours.config, wanted, patch_size)
 
 
 @torch.no_grad()
@@ -93,7 +96,7 @@ def main() -> int:
     training = train_for(
         60 * parsed.minutes,
         model,
-        batches(rows["train"], parsed.seed),
+        batches(rows["train"], model.config, parsed.seed),
         lambda batch, share: rolled_loss(model, batch, share),
         learning_rate=parsed.learning_rate,
         weight_decay=0.01,

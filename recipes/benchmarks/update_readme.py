@@ -11,7 +11,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from readme_datacube import datacube_nano_lines, diffusion_nano_lines, forecast_lines, window_block_lines
+from readme_datacube import (
+    datacube_nano_lines,
+    diffusion_nano_lines,
+    forecast_lines,
+    wind_lines,
+    window_block_lines,
+)
 from readme_graph_vae import (
     few_shot_lines,
     gap_filling_lines,
@@ -65,6 +71,8 @@ def results_section() -> str:
             *forecast_lines(read("shallow_water_forecast")),
             "",
             *diffusion_nano_lines(read("diffusion_nano")),
+            "",
+            *wind_lines(read("wind_from_geopotential")),
             "",
             *window_block_lines(read("compare_window_blocks_cpu")),
         ]

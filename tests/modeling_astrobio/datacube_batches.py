@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from modeling_astrobio.configuration_astro_datacube import AstroDatacubeConfig
+from modeling_astrobio.datacube_statistics import level_statistic
 
 
 STATISTICS = {
@@ -43,11 +44,18 @@ def cube_batch(config, batch=2, rows=16, columns=32, num_levels=5, seed=0, dtype
     def noise(*shape):
         return torch.randn(batch, *shape, rows, columns, generator=generator, dtype=torch.float64)
 
+    levels = torch.linspace(0.15, 0.95, num_levels, dtype=torch.float64).expand(batch, -1)
+
     def scaled(names, values):
         rows = [STATISTICS["variables"][name] for name in names]
         mean, scale = (
-            torch.tensor([np.mean(row[kind]) for row in rows]).view(-1, *(1,) * (values.ndim - 2))
-            for kind in ("mean", "scale")
+            torch.tensor([row[kind] for row in rows]).view(-1, *(1,) * (values.ndim - 2)) for kind in ("mean", "scale")
+        )
+        return (mean + scale * values).to(dtype)
+
+    def scaled_on_levels(names, values):
+        mean, scale = (
+            level_statistic(STATISTICS, names, kind, levels)[:, :, None, :, None, None] for kind in ("mean", "scale")
         )
         return (mean + scale * values).to(dtype)
 
@@ -56,10 +64,10 @@ def cube_batch(config, batch=2, rows=16, columns=32, num_levels=5, seed=0, dtype
     # Planets that turn under their star.
     planet[:, config.planet_parameters.index("synchronous")] = 0.0
     return {
-        "level_fields": scaled(level, noise(len(level), states, num_levels)),
+        "level_fields": scaled_on_levels(level, noise(len(level), states, num_levels)),
         "surface_fields": scaled(surface, noise(len(surface), states)),
         "forcing_fields": scaled(forcing, noise(len(forcing))),
-        "levels": torch.linspace(0.15, 0.95, num_levels, dtype=torch.float64).expand(batch, -1),
+        "levels": levels,
         "latitude_deg": gaussian_latitudes(rows).expand(batch, -1),
         "longitude_deg": (torch.arange(columns, dtype=torch.float64) * 360 / columns).expand(batch, -1),
         "planet": planet,

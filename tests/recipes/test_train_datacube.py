@@ -213,10 +213,10 @@ def test_rates_fall_with_the_distance_from_the_head():
     expected = {
         "head.surface.conv.weight": 0,
         "model.level_readout.value_proj.weight": 1,
-        "model.up_blocks.1.0.mlp.up_proj.weight": 2,
-        "model.up_blocks.0.0.mlp.up_proj.weight": 3,
+        "model.up_blocks.1.0.conv.up_conv.weight": 2,
+        "model.up_blocks.0.0.conv.up_conv.weight": 3,
         "model.down_blocks.2.0.mlp.up_proj.weight": 3,
-        "model.down_blocks.0.0.mlp.up_proj.weight": 5,
+        "model.down_blocks.0.0.conv.up_conv.weight": 5,
         "model.stem.surface_conv.weight": 7,
     }
     for name, distance in expected.items():
