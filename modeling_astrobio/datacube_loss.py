@@ -1,4 +1,4 @@
-"""Errors of climate fields, weighted by area.
+"""Errors and means of climate fields, weighted by area.
 
 Shape suffixes: B batch, V variables, L levels, S variables at the surface, Y latitudes, X longitudes.
 """
@@ -6,7 +6,7 @@ Shape suffixes: B batch, V variables, L levels, S variables at the surface, Y la
 import torch
 
 
-__all__ = ["area_weighted_squared_error", "mean_of_known"]
+__all__ = ["area_weighted_squared_error", "known_mean", "mean_of_known"]
 
 
 def area_weighted_squared_error(
@@ -28,6 +28,19 @@ def area_weighted_squared_error(
     error = torch.where(known, (predicted - label) / scale[..., None, None], 0.0)
     total = weights.sum((-2, -1))
     return (weights * error.square()).sum((-2, -1)) / torch.where(total > 0, total, 1.0)
+
+
+def known_mean(fields: torch.Tensor, cell_weights: torch.Tensor) -> torch.Tensor:
+    """Return the mean over area of what is known of each field, in every cell of it; NaN where nothing is.
+
+    Args:
+        fields: Shape (..., Y, X), NaN where a value is missing.
+        cell_weights: Shape (Y, X).
+    """
+    known = fields.isfinite()
+    weights = cell_weights.to(fields.device, torch.float64) * known
+    mean = (weights * fields.nan_to_num()).sum((-2, -1), keepdim=True) / weights.sum((-2, -1), keepdim=True)
+    return mean.to(fields.dtype).expand(fields.shape)
 
 
 def mean_of_known(errors: list[torch.Tensor], labels: list[torch.Tensor]) -> torch.Tensor:

@@ -14,7 +14,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_astro_datacube import AstroDatacubeConfig
 from .datacube_grid import WorkGrid, has_values, work_grid
-from .datacube_loss import area_weighted_squared_error, mean_of_known
+from .datacube_loss import area_weighted_squared_error, known_mean, mean_of_known
 from .datacube_physics import CubePhysics
 from .datacube_statistics import level_statistic, surface_statistic
 from .datacube_stem import CubeHead
@@ -138,17 +138,22 @@ class CubePredictor(AstroDatacubePreTrainedModel):
         work: WorkGrid,
         base: Sequence[torch.Tensor | None] = (None, None),
     ) -> torch.Tensor | None:
-        """Mean squared error in the scale of each variable, on levels where a base is known that of its change."""
-        scales = list(self._statistics(self.scale_kind, levels))
-        if base[0] is not None:
-            has_base = base[0].isfinite().flatten(-2).any(-1)
-            scales[0] = torch.where(has_base, self._statistics("difference_scale", levels)[0], scales[0])
+        """Mean squared error in the scale of each variable and level; where a base is known, in that of its change."""
         errors, known = [], []
-        for field, label, scale in zip(fields, labels, scales, strict=True):
+        for field, label, start, scale, step in zip(
+            fields,
+            labels,
+            base,
+            self._statistics(self.scale_kind, levels),
+            self._statistics("difference_scale", levels),
+            strict=True,
+        ):
             if field is not None and label is not None:
                 if label.shape != field.shape:
                     kind = "level_labels" if label.ndim == 5 else "surface_labels"
                     raise ValueError(f"{kind} must have the shape {tuple(field.shape)}; got {tuple(label.shape)}.")
+                if start is not None:
+                    scale = torch.where(start.isfinite().flatten(-2).any(-1), step, scale)
                 errors.append(area_weighted_squared_error(field, label, scale, work.grid.cell_weights))
                 known.append(label)
         return mean_of_known(errors, known) if errors else None
@@ -286,7 +291,11 @@ class AstroDatacubeForForecasting(CubePredictor):
 
 
 class AstroDatacubeForMaskedReconstruction(CubePredictor):
-    """Fills in what is missing of a state: cells, levels or whole variables that are NaN."""
+    """Fills in what is missing of a state: cells, levels or whole variables that are NaN.
+
+    What is partly known is predicted as a departure from its mean over area on the level, in `difference_scale`; what
+    is not known at all, from the mean of the statistics, in `scale`.
+    """
 
     auto_model = "AutoModelForMaskedImageModeling"
     decided: ClassVar = {"conditioned_on": [], "num_noisy_steps": 0}
@@ -335,11 +344,12 @@ class AstroDatacubeForMaskedReconstruction(CubePredictor):
         }
         output, levels, work = self._read(inputs, **kwargs)
         given = [None if fields is None else fields[:, :, -1] for fields in (level_fields, surface_fields)]
-        start = None
+        base = [None if fields is None else known_mean(fields, work.grid.cell_weights) for fields in given]
         if self.config.geostrophic_start and given[0] is not None:
             names, parameters = self.config.level_variables, self.config.planet_parameters
             start = start_from_geostrophic_wind(given[0], names, work.grid, planet, parameters)
-        fields = self._fields(output.last_hidden_state, levels, work, (start, None))
+            base[0] = torch.where(start.isfinite(), start, base[0])
+        fields = self._fields(output.last_hidden_state, levels, work, base)
         hidden = [
             label if label is None or known is None else label.masked_fill(known.isfinite(), torch.nan)
             for label, known in zip((level_labels, surface_labels), given, strict=True)
@@ -349,7 +359,7 @@ class AstroDatacubeForMaskedReconstruction(CubePredictor):
             for field, known in zip(fields, given, strict=True)
         ]
         return CubePrediction(
-            loss=self._loss(fields, hidden, levels, work, (start, None)),
+            loss=self._loss(fields, hidden, levels, work, base),
             level_fields=whole[0],
             surface_fields=whole[1],
             hidden_states=output.hidden_states,

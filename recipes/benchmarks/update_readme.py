@@ -2,8 +2,8 @@
 
     python recipes/benchmarks/update_readme.py
 
-`llm_nano.json`, `graph_vae_nano.json`, `datacube_nano.json` and `diffusion_nano.json` are the result.json of the
-default runs, copied there.
+`llm_nano.json`, `graph_vae_nano.json`, `datacube_nano.json`, `diffusion_nano.json` and `climate_nano.json` are the
+result.json of the default runs, copied there.
 """
 
 import json
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from readme_datacube import (
+    climate_nano_lines,
     datacube_nano_lines,
     diffusion_nano_lines,
     forecast_lines,
@@ -71,6 +72,8 @@ def results_section() -> str:
             *forecast_lines(read("shallow_water_forecast")),
             "",
             *diffusion_nano_lines(read("diffusion_nano")),
+            "",
+            *climate_nano_lines(read("climate_nano")),
             "",
             *wind_lines(read("wind_from_geopotential")),
             "",

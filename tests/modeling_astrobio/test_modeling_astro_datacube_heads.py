@@ -58,10 +58,14 @@ def test_losses_are_area_means_in_the_scale_of_each_variable_and_level(head):
         batch["level_fields"][:, 1:3, :, :, 2:9] = torch.nan
         batch["surface_fields"][:, 0] = torch.nan
     output = model(**batch, **told, **labels)
-    kind = model.scale_kind
+    # Of a reconstruction too all but the surface variable that is not known at all are departures.
+    kinds = ["difference_scale"] * len(model.config.surface_variables)
+    if not told:
+        kinds[0] = "scale"
+    rows = [model.config.statistics["variables"][name] for name in model.config.surface_variables]
     scales = [
-        level_statistic(model.config.statistics, model.config.level_variables, kind, batch["levels"]),
-        torch.tensor([model.config.statistics["variables"][name][kind] for name in model.config.surface_variables]),
+        level_statistic(model.config.statistics, model.config.level_variables, "difference_scale", batch["levels"]),
+        torch.tensor([row[kind] for row, kind in zip(rows, kinds, strict=True)]),
     ]
     weights = sphere_grid(batch["latitude_deg"][0], batch["longitude_deg"][0]).cell_weights.float()
     wanted = [labels["level_labels"], labels["surface_labels"]]
@@ -115,6 +119,22 @@ def test_a_reconstruction_keeps_what_is_known():
     assert torch.equal(output.surface_fields, batch["surface_fields"][:, :, -1])
     # No label is hidden: nothing is left to reconstruct.
     assert model(**batch, level_labels=batch["level_fields"][:, :, -1]).loss == 0
+
+
+def test_what_is_partly_known_is_filled_from_its_mean_over_area_and_the_rest_from_that_of_the_statistics():
+    model = AstroDatacubeForMaskedReconstruction(tiny_config()).eval()
+    for head in (model.head.level, model.head.surface):
+        torch.nn.init.zeros_(head.conv.weight)
+    batch = cube_batch(model.config)
+    hidden = torch.rand(16, 32, generator=torch.Generator().manual_seed(0)) < 0.4
+    batch["surface_fields"][:, 0, :, hidden] = torch.nan
+    batch["surface_fields"][:, 1] = torch.nan
+    output = model(**batch).surface_fields
+    weights = sphere_grid(batch["latitude_deg"][0], batch["longitude_deg"][0]).cell_weights.masked_fill(hidden, 0.0)
+    for row, field in enumerate(batch["surface_fields"][:, 0, -1].double()):
+        mean = (weights * field.nan_to_num()).sum() / weights.sum()
+        torch.testing.assert_close(output[row, 0][hidden].double(), mean.expand(int(hidden.sum())), rtol=1e-6, atol=0)
+    assert (output[:, 1] == model.config.statistics["variables"]["ts"]["mean"]).all()
 
 
 def test_a_steady_climate_reads_no_state():
