@@ -82,7 +82,7 @@ def test_a_blob_survives_the_pole(carrier, longitude):
     found = carrier.rollout(steps, **batch_of(truth[:1])).surface_fields[0, 0]
     for k in (4, 5, 6, steps):
         correlation = torch.corrcoef(torch.stack((found[k - 1].flatten(), truth[k].flatten())))[0, 1]
-        assert correlation > 0.95, k
+        assert correlation > 0.9, k
         assert found[k - 1].max() > 0.8 * truth[k].max(), k
 
 
