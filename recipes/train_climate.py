@@ -84,14 +84,18 @@ class ClimateTask(TrainingTask[ClimateRecipe]):
         return {"data": section, "evaluation": self.work.figures(model)}
 
     def report(self, trainer: ChangedBatchTrainer, run_dir: Path, result: dict[str, Any]) -> None:
-        """Write card and plot, and say where everything is."""
+        """Write card and pictures, and say where everything is."""
         write_climate_card(result, CARD_TEMPLATE, run_dir / "model" / "README.md")
         plot_losses(trainer.state.log_history, run_dir / "loss.png", self.work.learned)
+        pictures = {}
+        if "relative_rmse" in result["evaluation"]:
+            pictures = self.work.pictures(trainer.accelerator.unwrap_model(trainer.model).eval(), run_dir)
         for name, what in (
             ("model", "model, processor and card"),
             ("model/README.md", "model card"),
             *((path.name, "last checkpoint") for path in find_checkpoints(run_dir)[:1]),
             ("loss.png", "loss plot"),
+            *pictures.items(),
             (RECIPE_NAME, "resolved recipe"),
             ("plan.json", "memory plan"),
             ("result.json", "every figure"),

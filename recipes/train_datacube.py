@@ -27,6 +27,7 @@ from modeling_astrobio.training.datacube_recipe import DatacubeRecipe
 from modeling_astrobio.training.datacube_report import (
     draw_errors,
     draw_forecast,
+    draw_level_forecast,
     forecast_lines,
     write_datacube_card,
 )
@@ -124,7 +125,11 @@ class DatacubeTask(TrainingTask[DatacubeRecipe]):
             pictures = (("errors.png", "errors over the lead"), ("forecast.png", "a held-out climate"))
             draw_errors(evaluation, self.recipe.data.step_s, run_dir / "errors.png")
             model = trainer.accelerator.unwrap_model(trainer.model).eval()
-            draw_forecast(model, self.climates["test"][0], self.recipe.evaluation.lead_steps, run_dir / "forecast.png")
+            shown, steps = self.climates["test"][0], self.recipe.evaluation.lead_steps
+            draw_forecast(model, shown, steps, run_dir / "forecast.png")
+            if shown.level_fields is not None:
+                pictures = (*pictures, ("levels.png", "its levels"))
+                draw_level_forecast(model, shown, steps, run_dir / "levels.png")
         for name, what in (
             ("model", "model, processor and card"),
             ("model/README.md", "model card"),

@@ -1,6 +1,7 @@
 """What filling in and steady climates each make of a recipe's climates: rows, batches and figures."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -10,6 +11,7 @@ from .climate_recipe import ClimateRecipe
 from .datacube_data import ClimateTrajectory, ForecastRows, check_one_grid, climate_statistics
 from .errors import RecipeError
 from .hidden_values import hidden_batch
+from .level_pictures import draw_levels
 from .reconstruction_evaluation import reconstruction_figures
 from .sphere_symmetries import symmetric_copies
 from .steady_baselines import MeanClimate, NearestClimate, RidgeClimate
@@ -52,6 +54,9 @@ class ClimateWork(Protocol):
 
     def figures(self, model: Any) -> dict[str, Any]:
         """Return what is measured on the held-out climates: `relative_rmse`, by case, predictor and variable."""
+
+    def pictures(self, model: Any, folder: Path) -> dict[str, str]:
+        """Draw a held-out climate; return what each picture shows, by the name of its file."""
 
 
 class Reconstruction:
@@ -96,6 +101,10 @@ class Reconstruction:
                 model, self.climates["test"], settings.shares, settings.patch_cells, settings.states
             )
         }
+
+    def pictures(self, model: Any, folder: Path) -> dict[str, str]:
+        """Draw nothing."""
+        return {}
 
 
 class SteadyClimates:
@@ -151,6 +160,17 @@ class SteadyClimates:
                 for split, several in self.climates.items()
             },
         }
+
+    @torch.no_grad()
+    def pictures(self, model: Any, folder: Path) -> dict[str, str]:
+        """Draw the variables on levels of a held-out planet, where there are any."""
+        planet, names = self.climates["test"][0], list(self.config.level_variables)
+        if planet.level_fields is None:
+            return {}
+        truth = planet.level_fields[:, 0]
+        predicted = model_climate(model, planet)[: truth.shape[0] * truth.shape[1]].view(truth.shape)
+        draw_levels(names, truth, predicted, planet, folder / "levels.png")
+        return {"levels.png": "a held-out planet"}
 
 
 _WORKS: dict[str, Callable[[ClimateRecipe, AstroDatacubeConfig, Climates], ClimateWork]] = {

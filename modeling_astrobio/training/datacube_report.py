@@ -8,14 +8,16 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from ..sphere_grid import area_mean, sphere_grid
-from .datacube_data import ClimateTrajectory
+from .datacube_data import ClimateTrajectory, batch_of_starts
 from .datacube_evaluation import model_forecasts
+from .level_pictures import draw_levels
 from .model_card import write_card
 
 
 __all__ = [
     "draw_errors",
     "draw_forecast",
+    "draw_level_forecast",
     "ensemble_lines",
     "error_lines",
     "forecast_lines",
@@ -101,6 +103,16 @@ def draw_forecast(model: Any, climate: ClimateTrajectory, steps: int, path: Path
         panels[row][3].set_title(f"{name}, change of the global mean", fontsize=9)
         panels[row][3].set_xlabel("step", fontsize=8)
     figure.savefig(path, dpi=100)
+
+
+def draw_level_forecast(model: Any, climate: ClimateTrajectory, steps: int, path: Path) -> None:
+    """Draw the variables on levels of a held-out climate at the last lead of a roll-out, see `draw_levels`."""
+    start = model.config.num_input_steps - 1
+    steps = min(steps, climate.num_states - start - 1)
+    batch = batch_of_starts(climate, [start], model.config.num_input_steps, model.device)
+    predicted = model.rollout(steps, **batch).level_fields[0, :, -1].cpu()
+    assert climate.level_fields is not None
+    draw_levels(model.config.level_variables, climate.level_fields[:, start + steps], predicted, climate, path)
 
 
 def write_datacube_card(result: dict[str, Any], template: Path, path: Path) -> None:

@@ -9,8 +9,16 @@ from climate_files import write_planets
 from recipe_runs import ROOT, interrupt_at, load_script, read_run
 from transformers import AutoModelForImageToImage, AutoModelForMaskedImageModeling, AutoProcessor
 
-from modeling_astrobio import AstroDatacubeConfig, AstroDatacubeForMaskedReconstruction, AstroDatacubeForSteadyState
+from data_scripts.climate.trajectories import read_climates
+from modeling_astrobio import (
+    AstroDatacubeConfig,
+    AstroDatacubeForForecasting,
+    AstroDatacubeForMaskedReconstruction,
+    AstroDatacubeForSteadyState,
+)
 from modeling_astrobio.training.climate_recipe import ClimateRecipe
+from modeling_astrobio.training.datacube_data import climate_statistics
+from modeling_astrobio.training.datacube_report import draw_level_forecast
 from modeling_astrobio.training.datacube_step import climate_step
 from modeling_astrobio.training.recipe import load_recipe
 
@@ -54,6 +62,7 @@ def test_a_run_leaves_model_processor_figures_and_card(runs, task, auto_class, m
     assert {"model", "loss.png", "result.json", "plan.json", "recipe.yaml", "checkpoint-6", "report.html"} <= {
         path.name for path in run.iterdir()
     }
+    assert (run / "levels.png").is_file() == (task == "steady")
     model = auto_class.from_pretrained(run / "model")
     assert isinstance(model, model_class)
     processor = AutoProcessor.from_pretrained(run / "model")
@@ -172,3 +181,13 @@ def test_mistakes_end_in_one_line(arguments, task, change, message, tmp_path, ca
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert message in error
     assert error.startswith("error: ")
+
+
+def test_a_forecast_of_planets_with_levels_is_drawn(planets, tmp_path):
+    config = AstroDatacubeConfig.from_preset("tiny")
+    # A year of 360 days in as many parts as there are states.
+    climates = read_climates(planets, config, 30 * 86_400.0)
+    config.statistics = climate_statistics(climates["train"], config)
+    model = AstroDatacubeForForecasting(config).eval()
+    draw_level_forecast(model, climates["test"][0], 20, tmp_path / "levels.png")
+    assert (tmp_path / "levels.png").read_bytes()[:4] == b"\x89PNG"
