@@ -5,9 +5,11 @@ from typing import Any
 
 __all__ = [
     "climate_nano_lines",
+    "cube_memory_lines",
     "datacube_nano_lines",
     "diffusion_nano_lines",
     "forecast_lines",
+    "steady_lines",
     "wind_lines",
     "window_block_lines",
 ]
@@ -197,4 +199,59 @@ def climate_nano_lines(result: dict[str, Any]) -> list[str]:
         for name, values in errors[kind].items():
             cells = " | ".join(f"{values[variable]:.3f}" for variable in ("h", "u", "v"))
             lines.append(f"| {what} | {'AstroDatacube' if name == 'model' else name} | {cells} |")
+    return lines
+
+
+def steady_lines(result: dict[str, Any]) -> list[str]:
+    """Return steady climates of held-out planets, mean and range of the seeds."""
+    runs, planets = result["runs"], result["planets"]
+    settled = sum(planet["label"] == "equilibrium" for planet in planets)
+    columns = [*(name for name in result["baselines"]["ridge"] if name != "mean"), "mean"]
+    lines = [
+        f"Steady climates of {len(planets)} planets of ExoPlaSim, each predicted from the others (`python "
+        f"recipes/benchmarks/steady_climates.py --folder FOLDER`, {runs[0]['minutes']:g} minutes of one CPU thread "
+        f"for a fold, {len(runs[0]['folds'])} folds): RMSE over the spread of the others; {len(runs)} seeds, "
+        f"too few planets for a claim (16 would do), and {settled} of them in equilibrium (mean flux below "
+        f"{result['equilibrium_w_m2']:g} W m-2): these are the last months of a first model year. Goal: below the "
+        "nearest planet and below ridge regression:",
+        "",
+        "| predicted by | " + " | ".join(columns) + " |",
+        "|" + "---|" * (len(columns) + 1),
+    ]
+    names = {"mean": "mean of the planets", "nearest": "nearest planet", "ridge": "ridge regression"}
+    for row, name in names.items():
+        cells = " | ".join(f"{result['baselines'][row][column]:.2f}" for column in columns)
+        lines.append(f"| {name} | {cells} |")
+    for row, name in (("astro", "AstroDatacube"), ("astro_and_ridge", "mean of AstroDatacube and ridge regression")):
+        cells = []
+        for column in columns:
+            values = [run["relative_rmse"][row][column] for run in runs]
+            spread = f" ({min(values):.2f}–{max(values):.2f})" if column == "mean" and len(values) > 1 else ""
+            cells.append(f"{sum(values) / len(values):.2f}{spread}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def cube_memory_lines(result: dict[str, Any]) -> list[str]:
+    """Return the peak memory of a step by the size of the input."""
+    lines = [
+        f"Peak memory of a training step of `{result['preset']}` beyond its weights, one cube, float32, on the CPU "
+        "(`python recipes/benchmarks/datacube_memory.py`), MiB, as measured and in brackets as planned:",
+        "",
+        "| levels x latitudes x longitudes | plain | with activation checkpointing | plain, bytes a cell and level |",
+        "|---|---|---|---|",
+    ]
+    shapes = list(dict.fromkeys(tuple(row["levels_latitudes_longitudes"]) for row in result["rows"]))
+    for shape in shapes:
+        plain, saved = (
+            next(
+                row
+                for row in result["rows"]
+                if tuple(row["levels_latitudes_longitudes"]) == shape and row["checkpointing"] is checkpointing
+            )
+            for checkpointing in (False, True)
+        )
+        cells = [f"{row['measured_bytes'] / 2**20:.0f} ({row['planned_bytes'] / 2**20:.0f})" for row in (plain, saved)]
+        each = plain["measured_bytes"] / (shape[0] * shape[1] * shape[2])
+        lines.append(f"| {' x '.join(map(str, shape))} | {' | '.join(cells)} | {each:,.0f} |")
     return lines

@@ -13,9 +13,11 @@ from typing import Any
 
 from readme_datacube import (
     climate_nano_lines,
+    cube_memory_lines,
     datacube_nano_lines,
     diffusion_nano_lines,
     forecast_lines,
+    steady_lines,
     wind_lines,
     window_block_lines,
 )
@@ -75,9 +77,13 @@ def results_section() -> str:
             "",
             *climate_nano_lines(read("climate_nano")),
             "",
+            *steady_lines(read("steady_climates")),
+            "",
             *wind_lines(read("wind_from_geopotential")),
             "",
             *window_block_lines(read("compare_window_blocks_cpu")),
+            "",
+            *cube_memory_lines(read("datacube_memory")),
         ]
     )
 
