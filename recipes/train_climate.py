@@ -21,7 +21,6 @@ from transformers import TrainingArguments, set_seed
 from data_scripts.climate.trajectories import open_climates
 from modeling_astrobio import AstroDatacubeProcessor
 from modeling_astrobio.training.changed_batch_trainer import ChangedBatchTrainer
-from modeling_astrobio.training.checkpoints import find_checkpoints
 from modeling_astrobio.training.climate_recipe import ClimateRecipe
 from modeling_astrobio.training.climate_tasks import open_work
 from modeling_astrobio.training.datacube_data import describe_climates
@@ -30,7 +29,7 @@ from modeling_astrobio.training.datacube_step import CLIMATE_AUTO_CLASSES, clima
 from modeling_astrobio.training.llm_report import plot_losses
 from modeling_astrobio.training.preset_model import build_preset_model, start_name
 from modeling_astrobio.training.run import run_recipe
-from modeling_astrobio.training.run_folder import RECIPE_NAME
+from modeling_astrobio.training.run_folder import print_files
 from modeling_astrobio.training.task import TrainingTask
 from modeling_astrobio.training.training_step import TrainingStep
 
@@ -90,17 +89,7 @@ class ClimateTask(TrainingTask[ClimateRecipe]):
         pictures = {}
         if "relative_rmse" in result["evaluation"]:
             pictures = self.work.pictures(trainer.accelerator.unwrap_model(trainer.model).eval(), run_dir)
-        for name, what in (
-            ("model", "model, processor and card"),
-            ("model/README.md", "model card"),
-            *((path.name, "last checkpoint") for path in find_checkpoints(run_dir)[:1]),
-            ("loss.png", "loss plot"),
-            *pictures.items(),
-            (RECIPE_NAME, "resolved recipe"),
-            ("plan.json", "memory plan"),
-            ("result.json", "every figure"),
-        ):
-            print(f"{what:26} {run_dir / name}")
+        print_files(run_dir, ("loss.png", "loss plot"), *pictures.items())
         if "relative_rmse" in result["evaluation"]:
             print("\n".join(error_lines(result["evaluation"])))
 

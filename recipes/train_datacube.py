@@ -19,7 +19,6 @@ from transformers import AutoModelForTimeSeriesPrediction, TrainingArguments, se
 from data_scripts.climate.trajectories import open_climates
 from modeling_astrobio import AstroDatacubeProcessor
 from modeling_astrobio.climate_constraints import CLIMATE_CONSTRAINTS
-from modeling_astrobio.training.checkpoints import find_checkpoints
 from modeling_astrobio.training.constraint_terms import constraint_loss_terms
 from modeling_astrobio.training.datacube_data import ForecastRows, climate_statistics, describe_climates
 from modeling_astrobio.training.datacube_evaluation import best_ridge, forecast_figures
@@ -36,7 +35,7 @@ from modeling_astrobio.training.datacube_trainer import CNNViTTrainer
 from modeling_astrobio.training.llm_report import plot_losses
 from modeling_astrobio.training.preset_model import build_preset_model, start_name
 from modeling_astrobio.training.run import run_recipe
-from modeling_astrobio.training.run_folder import RECIPE_NAME
+from modeling_astrobio.training.run_folder import print_files
 from modeling_astrobio.training.sphere_symmetries import SymmetricCopies
 from modeling_astrobio.training.task import TrainingTask
 from modeling_astrobio.training.training_step import TrainingStep
@@ -130,17 +129,7 @@ class DatacubeTask(TrainingTask[DatacubeRecipe]):
             if shown.level_fields is not None:
                 pictures = (*pictures, ("levels.png", "its levels"))
                 draw_level_forecast(model, shown, steps, run_dir / "levels.png")
-        for name, what in (
-            ("model", "model, processor and card"),
-            ("model/README.md", "model card"),
-            *((path.name, "last checkpoint") for path in find_checkpoints(run_dir)[:1]),
-            ("loss.png", "loss plot"),
-            *pictures,
-            (RECIPE_NAME, "resolved recipe"),
-            ("plan.json", "memory plan"),
-            ("result.json", "every figure"),
-        ):
-            print(f"{what:26} {run_dir / name}")
+        print_files(run_dir, ("loss.png", "loss plot"), *pictures)
         if pictures:
             print("\n".join(forecast_lines(evaluation, self.recipe.data.step_s)))
 

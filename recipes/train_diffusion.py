@@ -18,7 +18,6 @@ from transformers import AutoModelForPreTraining, AutoModelForTimeSeriesPredicti
 
 from data_scripts.climate.trajectories import open_climates
 from modeling_astrobio import AstroDatacubeProcessor
-from modeling_astrobio.training.checkpoints import find_checkpoints
 from modeling_astrobio.training.datacube_data import ForecastRows, climate_statistics, describe_climates
 from modeling_astrobio.training.datacube_diffusion_trainer import (
     DiffusionTrainer,
@@ -33,7 +32,7 @@ from modeling_astrobio.training.errors import CheckpointError
 from modeling_astrobio.training.llm_report import plot_losses
 from modeling_astrobio.training.preset_model import build_preset_model, start_name
 from modeling_astrobio.training.run import run_recipe
-from modeling_astrobio.training.run_folder import RECIPE_NAME
+from modeling_astrobio.training.run_folder import print_files
 from modeling_astrobio.training.sphere_symmetries import SymmetricCopies
 from modeling_astrobio.training.task import TrainingTask
 from modeling_astrobio.training.training_step import TrainingStep
@@ -118,16 +117,7 @@ class DiffusionTask(TrainingTask[DiffusionRecipe]):
         """Write card and plot, and say where everything is."""
         write_ensemble_card(result, CARD_TEMPLATE, run_dir / "model" / "README.md", self.recipe.diffusion.kind)
         plot_losses(trainer.state.log_history, run_dir / "loss.png", "mean square error of what is predicted of noise")
-        for name, what in (
-            ("model", "model, processor and card"),
-            ("model/README.md", "model card"),
-            *((path.name, "last checkpoint") for path in find_checkpoints(run_dir)[:1]),
-            ("loss.png", "loss plot"),
-            (RECIPE_NAME, "resolved recipe"),
-            ("plan.json", "memory plan"),
-            ("result.json", "every figure"),
-        ):
-            print(f"{what:26} {run_dir / name}")
+        print_files(run_dir, ("loss.png", "loss plot"))
         if "fair_crps" in result["evaluation"]:
             print("\n".join(ensemble_lines(result["evaluation"], self.recipe.data.step_s)))
 

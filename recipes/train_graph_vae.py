@@ -16,7 +16,6 @@ from accelerate import PartialState
 from transformers import TrainingArguments, set_seed
 
 import modeling_astrobio  # noqa: F401  registers the Auto classes
-from modeling_astrobio.training.checkpoints import find_checkpoints
 from modeling_astrobio.training.constraint_terms import constraint_loss_terms
 from modeling_astrobio.training.data_splits import open_splits
 from modeling_astrobio.training.graph_data import GraphRows, graph_batches, molecule_graphs
@@ -32,7 +31,7 @@ from modeling_astrobio.training.graph_trainer import GraphTransformerTrainer
 from modeling_astrobio.training.llm_report import plot_losses
 from modeling_astrobio.training.preset_model import build_preset_model, start_name
 from modeling_astrobio.training.run import run_recipe
-from modeling_astrobio.training.run_folder import RECIPE_NAME
+from modeling_astrobio.training.run_folder import print_files
 from modeling_astrobio.training.task import TrainingTask
 from modeling_astrobio.training.training_step import TrainingStep
 
@@ -157,17 +156,7 @@ class GraphVAETask(TrainingTask[GraphRecipe]):
         plot_losses(trainer.state.log_history, run_dir / "loss.png", "loss (nats per graph)")
         evaluation = result["evaluation"]
         draw_samples(evaluation.get("samples", []), run_dir / "model" / "samples.png")
-        for name, what in (
-            ("model", "model, processor and card"),
-            ("model/README.md", "model card"),
-            *((path.name, "last checkpoint") for path in find_checkpoints(run_dir)[:1]),
-            ("loss.png", "loss plot"),
-            ("model/samples.png", "drawn molecules"),
-            (RECIPE_NAME, "resolved recipe"),
-            ("plan.json", "memory plan"),
-            ("result.json", "every figure"),
-        ):
-            print(f"{what:26} {run_dir / name}")
+        print_files(run_dir, ("loss.png", "loss plot"), ("model/samples.png", "drawn molecules"))
         for line in generation_lines(evaluation.get("generation", {})):
             print(line)
         if "held_out" in evaluation:

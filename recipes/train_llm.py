@@ -18,7 +18,7 @@ from transformers import TrainingArguments, set_seed
 
 import modeling_astrobio  # noqa: F401  registers the Auto classes
 from data_scripts.derived.embedded_planets import build_embedded_planets
-from modeling_astrobio.training.checkpoints import find_checkpoints, write_whole
+from modeling_astrobio.training.checkpoints import write_whole
 from modeling_astrobio.training.llm_data import collate_packed, corpus_texts, fill_rows, load_splits, packed_rows
 from modeling_astrobio.training.llm_final_evaluation import data_section, evaluate_held_out, first_rows, score_lines
 from modeling_astrobio.training.llm_model import build_model, build_tokenizer, checkpoint_name
@@ -28,7 +28,7 @@ from modeling_astrobio.training.llm_step import llm_step
 from modeling_astrobio.training.preflight.llm_checks import LLM_CHECKS
 from modeling_astrobio.training.preflight.outcome import ModelCheck
 from modeling_astrobio.training.run import run_recipe
-from modeling_astrobio.training.run_folder import RECIPE_NAME
+from modeling_astrobio.training.run_folder import print_files
 from modeling_astrobio.training.task import TrainingTask
 from modeling_astrobio.training.trainer import AstroTrainer
 from modeling_astrobio.training.training_step import TrainingStep
@@ -114,17 +114,7 @@ class LLMTask(TrainingTask[LLMRecipe]):
         """Write card and plot, and say where everything is."""
         write_model_card(result, CARD_TEMPLATE, run_dir / "model" / "README.md")
         plot_losses(trainer.state.log_history, run_dir / "loss.png")
-        for name, what in (
-            ("model", "model, tokenizer and card"),
-            ("model/README.md", "model card"),
-            *((path.name, "last checkpoint") for path in find_checkpoints(run_dir)[:1]),
-            ("tokenizer", "tokenizer"),
-            ("loss.png", "loss plot"),
-            (RECIPE_NAME, "resolved recipe"),
-            ("plan.json", "memory plan"),
-            ("result.json", "every figure"),
-        ):
-            print(f"{what:26} {run_dir / name}")
+        print_files(run_dir, ("tokenizer", "tokenizer"), ("loss.png", "loss plot"), model="model, tokenizer and card")
         for line in score_lines(result["evaluation"]["models"]):
             print(line)
         for number, sample in enumerate(result["samples"], start=1):

@@ -19,7 +19,6 @@ from transformers import AutoModelForMultipleChoice, TrainingArguments, set_seed
 
 import modeling_astrobio  # noqa: F401  registers the Auto classes
 from data_scripts.harness.errors import BuildError
-from modeling_astrobio.training.checkpoints import find_checkpoints
 from modeling_astrobio.training.constraint_terms import constraint_loss_terms
 from modeling_astrobio.training.errors import DataError
 from modeling_astrobio.training.graph_model import graph_config
@@ -34,7 +33,7 @@ from modeling_astrobio.training.metabolic_step import metabolic_step
 from modeling_astrobio.training.metabolic_trainer import CompletionTrainer
 from modeling_astrobio.training.preset_model import build_preset_model, start_name
 from modeling_astrobio.training.run import run_recipe
-from modeling_astrobio.training.run_folder import RECIPE_NAME
+from modeling_astrobio.training.run_folder import print_files
 from modeling_astrobio.training.task import TrainingTask
 from modeling_astrobio.training.training_step import TrainingStep
 
@@ -151,16 +150,7 @@ class MetabolicTask(TrainingTask[MetabolicRecipe]):
         """Write card and plot, and say where everything is."""
         write_metabolic_card(result, CARD_TEMPLATE, run_dir / "model" / "README.md")
         plot_losses(trainer.state.log_history, run_dir / "loss.png", "loss (nats, of all questions of a step)")
-        for name, what in (
-            ("model", "model and card"),
-            ("model/README.md", "model card"),
-            *((path.name, "last checkpoint") for path in find_checkpoints(run_dir)[:1]),
-            ("loss.png", "loss plot"),
-            (RECIPE_NAME, "resolved recipe"),
-            ("plan.json", "memory plan"),
-            ("result.json", "every figure"),
-        ):
-            print(f"{what:26} {run_dir / name}")
+        print_files(run_dir, ("loss.png", "loss plot"), model="model and card")
         evaluation = result["evaluation"]
         for species, figures in evaluation.get("organisms", {}).items():
             print(f"{species}, {'held out' if evaluation['is_held_out'] else 'which it was trained on'}")

@@ -4,7 +4,8 @@ from typing import Any, Protocol
 
 import torch
 
-from .drawing_trainer import DrawingTrainer
+from .datacube_data import collate_climates
+from .trainer import AstroTrainer
 
 
 __all__ = ["BatchChange", "ChangedBatchTrainer"]
@@ -25,21 +26,39 @@ class BatchChange(Protocol):
         """
 
 
-class ChangedBatchTrainer(DrawingTrainer):
-    """`DrawingTrainer` that changes each batch.
+class ChangedBatchTrainer(AstroTrainer):
+    """`AstroTrainer` of climates that changes each batch, and whose loss may depend on random numbers.
+
+    Evaluation draws the same numbers each time, so that its loss can be compared across steps. In training random
+    numbers are torch's own, which a checkpoint holds.
 
     Args:
-        *args: As for `DrawingTrainer`.
+        *args: As for `AstroTrainer`.
         change: Of every batch, in training and evaluation; `None` leaves them.
-        **kwargs: As for `DrawingTrainer`.
+        **kwargs: As for `AstroTrainer`.
+
+    Attributes:
+        drawing: Of the random numbers, on the CPU; `None` is torch's own.
     """
 
+    evaluates_loss_alone = True
+
     def __init__(self, *args, change: BatchChange | None = None, **kwargs):
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, data_collator=collate_climates, **kwargs)
         self.change = change
+        self.drawing: torch.Generator | None = None
 
     def compute_loss(self, model, inputs, *args: Any, **kwargs: Any):
         """Return the loss on the changed batch."""
         if self.change is not None:
+            assert self.model is not None
             inputs = self.change(dict(inputs), self.model.training, self.drawing)
         return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def evaluation_loop(self, *args, **kwargs):
+        """Evaluate with random numbers that are the same at every evaluation."""
+        self.drawing = torch.Generator().manual_seed(self.args.seed + self.args.process_index)
+        try:
+            return super().evaluation_loop(*args, **kwargs)
+        finally:
+            self.drawing = None

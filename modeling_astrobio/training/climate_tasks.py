@@ -161,7 +161,6 @@ class SteadyClimates:
             },
         }
 
-    @torch.no_grad()
     def pictures(self, model: Any, folder: Path) -> dict[str, str]:
         """Draw the variables on levels of a held-out planet, where there are any."""
         planet, names = self.climates["test"][0], list(self.config.level_variables)

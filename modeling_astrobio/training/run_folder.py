@@ -13,7 +13,7 @@ from .monitoring.settings import MonitorSection
 from .whole_files import PARTIAL_SUFFIX, write_text_whole
 
 
-__all__ = ["RECIPE_NAME", "open_run_folder"]
+__all__ = ["RECIPE_NAME", "open_run_folder", "print_files"]
 
 
 RECIPE_NAME = "recipe.yaml"
@@ -107,3 +107,23 @@ def open_run_folder(output_dir: Path, recipe: dict[str, Any], resume: bool) -> N
             f"--resume continues the run in {output_dir} as it was; the recipe differs: {'; '.join(changed)}. "
             "Undo the change, or start a new run in another output_dir."
         )
+
+
+def print_files(run_dir: Path, *of_the_model: tuple[str, str], model: str = "model, processor and card") -> None:
+    """Print where everything is that a run has left.
+
+    Args:
+        run_dir: The run's folder.
+        *of_the_model: Files of this kind of model alone, with what each is.
+        model: What the folder of the model holds.
+    """
+    for name, what in (
+        ("model", model),
+        ("model/README.md", "model card"),
+        *((path.name, "last checkpoint") for path in find_checkpoints(run_dir)[:1]),
+        *of_the_model,
+        (RECIPE_NAME, "resolved recipe"),
+        ("plan.json", "memory plan"),
+        ("result.json", "every figure"),
+    ):
+        print(f"{what:26} {run_dir / name}")

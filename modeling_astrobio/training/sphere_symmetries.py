@@ -11,12 +11,12 @@ import torch
 from ..configuration_astro_datacube import AstroDatacubeConfig
 
 
-__all__ = ["NORTHWARD", "SymmetricCopies", "mirrored", "symmetric_copies", "turned"]
+__all__ = ["SymmetricCopies", "mirrored", "symmetric_copies", "turned"]
 
 Batch = dict[str, torch.Tensor]
 
-NORTHWARD = ("va", "v")
-"""Variables that change their sign where north and south change places."""
+# Variables that change their sign where north and south change places.
+_NORTHWARD = ("va", "v")
 
 
 def _variables(batch: Mapping[str, torch.Tensor], config: AstroDatacubeConfig) -> dict[str, list[str]]:
@@ -45,7 +45,7 @@ def mirrored(batch: Batch, chosen: torch.Tensor, config: AstroDatacubeConfig) ->
     found = dict(batch)
     for key, names in _variables(batch, config).items():
         fields = batch[key]
-        signs = torch.tensor([-1.0 if name in NORTHWARD else 1.0 for name in names]).to(fields)
+        signs = torch.tensor([-1.0 if name in _NORTHWARD else 1.0 for name in names]).to(fields)
         other = fields.flip(-2) * signs.view(1, -1, *(1,) * (fields.ndim - 2))
         found[key] = torch.where(chosen.to(fields.device).view(-1, *(1,) * (fields.ndim - 1)), other, fields)
     return found

@@ -89,12 +89,12 @@ class RidgeClimate:
         known = self.described.of_training
         departures, self.mean = departures_from_mean(climates)
         weights = sphere_grid(climates[0].latitude_deg, climates[0].longitude_deg).cell_weights
-        errors = {}
+        spread, errors = field_spread(climates), {}
         for strength in strengths:
             fitted = known @ self._solve(known, strength) + 1 / len(known)
             residual = departures - torch.einsum("pq,qcyx->pcyx", fitted, departures)
             left_out = residual / (1 - fitted.diagonal()).view(-1, 1, 1, 1)
-            squares = area_mean(left_out.square(), weights).mean(0) / field_spread(climates).square()
+            squares = area_mean(left_out.square(), weights).mean(0) / spread.square()
             errors[strength] = float(squares.mean())
         self.strength = min(errors, key=lambda strength: errors[strength])
         self.weights = torch.einsum("fp,pcyx->fcyx", self._solve(known, self.strength), departures)

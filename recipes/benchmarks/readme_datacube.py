@@ -17,6 +17,12 @@ __all__ = [
 _LEADS = (1, 2, 4, 8, 16, 20)
 
 
+def _mean_and_range(values: list[float], digits: int) -> str:
+    """Return the mean of the seeds and, of more than one, the least and the most."""
+    mean = f"{sum(values) / len(values):.{digits}f}"
+    return f"{mean} ({min(values):.{digits}f}–{max(values):.{digits}f})" if len(values) > 1 else mean
+
+
 def datacube_nano_lines(result: dict[str, Any]) -> list[str]:
     """Return what the default run gave."""
     training, evaluation, data = result["training"], result["evaluation"], result["data"]
@@ -133,8 +139,7 @@ def forecast_lines(result: dict[str, Any]) -> list[str]:
             cells = []
             for lead in leads:
                 values = [run["figures"]["relative_rmse"]["model"][variable][lead - 1] for run in runs[row]]
-                mean, low, high = sum(values) / len(values), min(values), max(values)
-                cells.append(f"{mean:.3f}" + (f" ({low:.3f}–{high:.3f})" if len(values) > 1 else ""))
+                cells.append(_mean_and_range(values, 3))
             size = f"{runs[row][0]['parameters']:,}"
             lines.append(f"| {what}, {name} | {len(runs[row])} | {size} | {' | '.join(cells)} |")
     return lines
@@ -169,8 +174,7 @@ def wind_lines(result: dict[str, Any]) -> list[str]:
             for wind in ("ua", "va"):
                 for place in range(len(levels)):
                     values = [run["rmse_m_s"][kind][wind][place] for run in several]
-                    spread = f" ({min(values):.2f}–{max(values):.2f})" if len(values) > 1 else ""
-                    cells.append(f"{sum(values) / len(values):.2f}{spread}")
+                    cells.append(_mean_and_range(values, 2))
             seeds = "–" if kind == "geostrophic" else len(several)
             lines.append(f"| {test.title()} | {name} | {seeds} | {' | '.join(cells)} |")
     return lines
@@ -226,8 +230,7 @@ def steady_lines(result: dict[str, Any]) -> list[str]:
         cells = []
         for column in columns:
             values = [run["relative_rmse"][row][column] for run in runs]
-            spread = f" ({min(values):.2f}–{max(values):.2f})" if column == "mean" and len(values) > 1 else ""
-            cells.append(f"{sum(values) / len(values):.2f}{spread}")
+            cells.append(_mean_and_range(values if column == "mean" else [sum(values) / len(values)], 2))
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 

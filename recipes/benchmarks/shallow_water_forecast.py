@@ -9,15 +9,14 @@ results/shallow_water_forecast.json.
 """
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from interleaved import RESULTS
+from result_runs import add_run
 from timed_training import train_for
 from unet_trunk import unet_of_size
 
@@ -29,7 +28,6 @@ from modeling_astrobio.training.datacube_evaluation import best_ridge, forecast_
 from modeling_astrobio.training.datacube_step import SHALLOW_WATER
 from modeling_astrobio.training.hardware import describe_hardware, package_versions
 from modeling_astrobio.training.sphere_symmetries import symmetric_copies
-from modeling_astrobio.training.whole_files import write_json_whole
 
 
 ROWS = ("unet", "astro", "astro_free")
@@ -117,10 +115,7 @@ def main() -> int:
         "hardware": describe_hardware(),
         "versions": package_versions(),
     }
-    with FileLock(f"{parsed.out}.lock"):
-        runs = json.loads(parsed.out.read_text(encoding="utf-8"))["runs"] if parsed.out.exists() else []
-        write_json_whole(parsed.out, {"step_s": STEP_S, "runs": [*runs, run]})
-    Path(f"{parsed.out}.lock").unlink(missing_ok=True)
+    add_run(parsed.out, {"step_s": STEP_S}, run)
     print(parsed.row, parsed.seed, run["parameters"], training["steps"], f"validation {run['validation_loss']:.4f}")
     for variable in ("h", "u", "v"):
         errors = run["figures"]["relative_rmse"]["model"][variable]

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from interleaved import RESULTS
+from result_runs import add_run
 from timed_training import train_for
 
 from data_scripts.climate.cube_file import read_cube
@@ -39,7 +39,6 @@ from modeling_astrobio.training.steady_data import (
     steady_statistics,
 )
 from modeling_astrobio.training.steady_evaluation import Predictor, mean_errors, model_climate, relative_errors
-from modeling_astrobio.training.whole_files import write_json_whole
 
 
 STEADY_STATES, FOLDS, BATCH = 4, 5, 4
@@ -170,12 +169,7 @@ def main() -> int:
         "hardware": describe_hardware(),
         "versions": package_versions(),
     }
-    with FileLock(f"{parsed.out}.lock"):
-        before = json.loads(parsed.out.read_text(encoding="utf-8")) if parsed.out.exists() else {"runs": []}
-        # Runs on other planets are another benchmark.
-        runs = before["runs"] if before.get("planets") == planets else []
-        write_json_whole(parsed.out, {**shared, "runs": [*runs, run]})
-    Path(f"{parsed.out}.lock").unlink(missing_ok=True)
+    add_run(parsed.out, shared, run, same=["planets"])
     for name, figures in {**shared["baselines"], **run["relative_rmse"]}.items():
         print(f"{name:15}", {variable: round(value, 3) for variable, value in figures.items()})
     return 0

@@ -12,7 +12,6 @@ those there, and the other month is not looked at. Without it the run is added t
 """
 
 import argparse
-import json
 import math
 import sys
 import time
@@ -22,8 +21,8 @@ from typing import Any
 
 import torch
 import xarray
-from filelock import FileLock
 from interleaved import RESULTS
+from result_runs import add_run
 from timed_training import train_for
 from torch import nn
 from unet_trunk import unet_of_size
@@ -33,7 +32,6 @@ from modeling_astrobio.datacube_fit import fit_statistics
 from modeling_astrobio.geostrophic_wind import start_from_geostrophic_wind
 from modeling_astrobio.sphere_grid import sphere_grid
 from modeling_astrobio.training.hardware import describe_hardware, package_versions
-from modeling_astrobio.training.whole_files import write_json_whole
 
 
 MONTHS = {"january": 1, "july": 7}
@@ -214,11 +212,8 @@ def main() -> int:
         "versions": package_versions(),
     }
     if not parsed.hold_out:
-        with FileLock(f"{parsed.out}.lock"):
-            runs = json.loads(parsed.out.read_text(encoding="utf-8"))["runs"] if parsed.out.exists() else []
-            levels_hpa = [round(level * EARTH["surface_pressure_pa"] / 100) for level in tested["levels"][0].tolist()]
-            write_json_whole(parsed.out, {"levels_hpa": levels_hpa, "runs": [*runs, run]})
-        Path(f"{parsed.out}.lock").unlink(missing_ok=True)
+        levels_hpa = [round(level * EARTH["surface_pressure_pa"] / 100) for level in tested["levels"][0].tolist()]
+        add_run(parsed.out, {"levels_hpa": levels_hpa}, run)
     print(parsed.row, parsed.train, "to", tested_on, parsed.seed, run["parameters"], training["steps"], "steps")
     for name, found in run["rmse_m_s"].items():
         print(f"{name:12}", {wind: [round(each, 3) for each in found[wind]] for wind in WINDS})
