@@ -12,7 +12,7 @@ from .datacube_statistics import check_statistics
 from .geostrophic_wind import GEOSTROPHIC_PARAMETERS
 
 
-__all__ = ["ASTRO_DATACUBE_PRESETS", "PLANET_PARAMETERS", "AstroDatacubeConfig"]
+__all__ = ["ASTRO_DATACUBE_PRESETS", "FORECAST_SHARES", "PLANET_PARAMETERS", "AstroDatacubeConfig"]
 
 
 PLANET_PARAMETERS = (
@@ -30,6 +30,12 @@ PLANET_PARAMETERS = (
 )
 """What is told of a planet, in SI units but for angles; `synchronous` is 0 or 1, and where it is 1 one side always
 faces the star, about the substellar longitude."""
+
+FORECAST_SHARES = (
+    *("level_variables", "surface_variables", "forcing_variables", "vector_variables", "planet_parameters"),
+    *("num_input_steps", "level_kind", "is_closed_system"),
+)
+"""Fields that a model has in common with the forecast that it draws departures from."""
 
 ASTRO_DATACUBE_PRESETS: dict[str, dict[str, Any]] = {
     # Tests: every size differs, so that swapped axes fail.
@@ -102,6 +108,8 @@ class AstroDatacubeConfig(PreTrainedConfig):
         geostrophic_start: Whether winds `ua` and `va` that are missing on a level whose height `zg`, m, is known are
             read as the geostrophic wind, still marked as missing, and reconstructed as a departure from it, in their
             `difference_scale`. On levels of pressure; see `geostrophic_wind`.
+        forecast_config: Fields of the configuration of a forecast that a diffusion model holds and draws departures
+            from; `None` draws changes from the last state read. Of the same variables and planets.
         is_closed_system: Whether nothing comes or goes, so that water and energy are pinned and fluxes do not count.
         hidden_dropout: Dropout on the output of a block, in training.
         layer_norm_eps: Added to the variance before the root, in all norms.
@@ -143,6 +151,7 @@ class AstroDatacubeConfig(PreTrainedConfig):
     constraints: list | tuple = ()
     level_kind: str = "sigma"
     geostrophic_start: bool = False
+    forecast_config: dict | None = None
     is_closed_system: bool = False
     hidden_dropout: int | float = interval(min=0.0, max=1.0)(default=0.0)
     layer_norm_eps: float = interval(min=0.0)(default=1e-5)
@@ -166,8 +175,8 @@ class AstroDatacubeConfig(PreTrainedConfig):
 
     @property
     def num_read_steps(self) -> int:
-        """States that the stem reads, noisy ones included."""
-        return self.num_input_steps + self.num_noisy_steps
+        """States that the stem reads, the forecast and the noisy one included."""
+        return self.num_input_steps + (self.forecast_config is not None) + self.num_noisy_steps
 
     @property
     def total_stride(self) -> int:
@@ -210,6 +219,8 @@ class AstroDatacubeConfig(PreTrainedConfig):
         self._validate_names()
         if self.geostrophic_start:
             self._validate_geostrophic_start()
+        if self.forecast_config is not None:
+            self._validate_forecast_config(self.forecast_config)
 
     def _validate_names(self) -> None:
         names = [*self.level_variables, *self.surface_variables, *self.forcing_variables]
@@ -229,6 +240,16 @@ class AstroDatacubeConfig(PreTrainedConfig):
             raise ValueError("planet_parameters must name at least one parameter; got none.")
         if self.statistics is not None:
             check_statistics(self.statistics, self.level_variables, names, self.planet_parameters)
+
+    def _validate_forecast_config(self, fields: dict) -> None:
+        forecast = type(self)(**fields)
+        if forecast.forecast_config is not None:
+            raise ValueError("forecast_config must be that of a forecast, which has none of its own; it has one.")
+        for name in FORECAST_SHARES:
+            if getattr(forecast, name) != getattr(self, name):
+                raise ValueError(
+                    f"{name} must be that of forecast_config, {getattr(forecast, name)}; got {getattr(self, name)}."
+                )
 
     def _validate_geostrophic_start(self) -> None:
         if self.level_kind != "pressure":

@@ -9,7 +9,8 @@ A configuration keeps them as plain numbers:
 
 A variable on levels has one number for each of `levels`, pressure over nominal surface pressure; other levels are
 between them, linearly in its logarithm. `difference_scale` is the standard deviation of what a step of the training
-data changes or, of winds that a reconstruction starts from the geostrophic wind, that of their departure from it. A
+data changes or, of winds that a reconstruction starts from the geostrophic wind, that of their departure from it.
+Ensembles about a forecast have `departure_share` too: the size of its errors as a share of what it changes. A
 parameter of a planet is described by its inverse hyperbolic sine, which is its logarithm where it is large, and 0
 where it is 0.
 
@@ -25,7 +26,8 @@ import torch
 
 __all__ = ["check_statistics", "described_planet", "level_statistic", "surface_statistic"]
 
-_DEFAULTS = {"mean": 0.0, "scale": 1.0, "difference_scale": 1.0}
+_KINDS = ("mean", "scale", "difference_scale")
+_DEFAULTS = {"mean": 0.0, "scale": 1.0, "difference_scale": 1.0, "departure_share": 1.0}
 
 
 def _interpolation(known_R: torch.Tensor, wanted_BL: torch.Tensor) -> torch.Tensor:
@@ -49,7 +51,7 @@ def level_statistic(
     Args:
         statistics: Of a configuration.
         names: Of the variables.
-        kind: `mean`, `scale` or `difference_scale`.
+        kind: `mean`, `scale`, `difference_scale` or `departure_share`.
         levels: Pressure over nominal surface pressure, shape (B, L), above 0.
 
     Raises:
@@ -112,7 +114,7 @@ def check_statistics(
         if missing:
             raise ValueError(f"statistics must hold all {kind}; {', '.join(missing)} is missing.")
     for name in level_variables:
-        for kind in _DEFAULTS:
+        for kind in _KINDS:
             if len(statistics["variables"][name][kind]) != len(levels):
                 raise ValueError(
                     f"statistics of {name} must have {len(levels)} numbers for {kind}, one for each level."

@@ -102,7 +102,7 @@ class AstroDatacubePreTrainedModel(PreTrainedModel):
 class AstroDatacubeModel(AstroDatacubePreTrainedModel):
     """The trunk: features of every level of every column."""
 
-    _keys_to_ignore_on_load_unexpected = [r"^head\."]
+    _keys_to_ignore_on_load_unexpected = [r"^head\.", r"^forecast\."]
 
     def __init__(self, config: AstroDatacubeConfig):
         super().__init__(config)

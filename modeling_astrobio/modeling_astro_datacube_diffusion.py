@@ -1,8 +1,9 @@
 """AstroDatacube that draws next states by denoising: an ensemble instead of one forecast.
 
-What is diffused is the change from the last state, in the scale of each variable's changes. Training and sampling take
-any scheduler of the library `diffusers` whose noisy states are of that scale; the network predicts what the scheduler
-is configured for.
+What is diffused is the change from the last state, in the scale of each variable's changes; or, of a model that holds
+a forecast, the departure from that, in the scale of its errors, as Mardani et al. 2025
+(doi:10.1038/s43247-025-02042-5) draw departures from a regression. Training and sampling take any scheduler of the
+library `diffusers` whose noisy states are of that scale; the network predicts what the scheduler is configured for.
 
 Shape suffixes: B batch, M members, V variables on levels, S at the surface, F forcing variables, T states read, L
 levels, Y latitudes, X longitudes, N parameters of a planet.
@@ -10,20 +11,24 @@ levels, Y latitudes, X longitudes, N parameters of a planet.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from transformers.utils import ModelOutput, can_return_tuple
 
+from .configuration_astro_datacube import AstroDatacubeConfig
 from .datacube_grid import work_grid
-from .datacube_loss import area_weighted_squared_error, mean_of_known
+from .datacube_loss import area_weighted_squared_error, known_mean, mean_of_known
 from .datacube_physics import CubePhysics
-from .modeling_astro_datacube_heads import CubePrediction, CubePredictor
+from .modeling_astro_datacube_heads import AstroDatacubeForForecasting, CubePrediction, CubePredictor
 
 
-__all__ = ["AstroDatacubeForDiffusion", "DenoisingOutput"]
+__all__ = ["AstroDatacubeForDiffusion", "ChangeOrigin", "DenoisingOutput"]
 
 Pair = tuple[torch.Tensor | None, torch.Tensor | None]
+
+# Of `difference_scale`: the least size of a change in whose share departures are counted.
+_LEAST_CHANGE = 1e-3
 
 
 @dataclass
@@ -45,11 +50,44 @@ class DenoisingOutput(ModelOutput):
     attentions: tuple[torch.Tensor, ...] | None = None
 
 
+class ChangeOrigin(NamedTuple):
+    """What changes are counted from, and their scale, on levels and at the surface.
+
+    Attributes:
+        fields: Shape (B, V, L, Y, X) and (B, S, Y, X).
+        scales: Shape (B, V, L) and (B, S).
+    """
+
+    fields: Pair
+    scales: Pair
+
+
 class AstroDatacubeForDiffusion(CubePredictor):
-    """Denoises the change from the last state read to the next, and draws ensembles of it."""
+    """Denoises the change to the next state, and draws ensembles of it.
+
+    Where the configuration has a `forecast_config` the model holds that forecast, which is not trained any more.
+    """
 
     auto_model = "AutoModelForPreTraining"
     decided: ClassVar = {"conditioned_on": ["lead_time_s", "noise_level"], "num_noisy_steps": 1}
+
+    def __init__(self, config: AstroDatacubeConfig):
+        super().__init__(config)
+        self.forecast: AstroDatacubeForForecasting | None = None
+        if self.config.forecast_config is not None:
+            self.forecast = AstroDatacubeForForecasting(AstroDatacubeConfig(**self.config.forecast_config))
+            self.train(self.training)
+
+    def train(self, mode: bool = True) -> "AstroDatacubeForDiffusion":
+        """Set the mode of all but the forecast, which stays in evaluation and out of training.
+
+        `from_pretrained` makes new parameters and ends with this.
+        """
+        super().train(mode)
+        if self.forecast is not None:
+            self.forecast.requires_grad_(False)
+            self.forecast.eval()
+        return self
 
     @can_return_tuple
     def forward(
@@ -67,6 +105,8 @@ class AstroDatacubeForDiffusion(CubePredictor):
         noisy_level: torch.Tensor | None = None,
         surface_targets: torch.Tensor | None = None,
         level_targets: torch.Tensor | None = None,
+        surface_forecast: torch.Tensor | None = None,
+        level_forecast: torch.Tensor | None = None,
         **kwargs,
     ) -> DenoisingOutput:
         """Denoise.
@@ -85,37 +125,30 @@ class AstroDatacubeForDiffusion(CubePredictor):
             noisy_level: Likewise, shape (B, V, L, Y, X).
             surface_targets: What the scheduler wants predicted, shape (B, S, Y, X), NaN where there is none.
             level_targets: Likewise, shape (B, V, L, Y, X).
+            surface_forecast: Of a model that holds a forecast, the fields of `origin`, where they are known already.
+            level_forecast: Likewise.
 
         Raises:
             ValueError: If a shape does not fit.
         """
-        fields = {}
-        for place, (name, states, noisy) in enumerate(
-            (("level_fields", level_fields, noisy_level), ("surface_fields", surface_fields, noisy_surface))
-        ):
-            if states is None and noisy is None:
-                fields[name] = None
-                continue
-            if states is None or noisy is None or noisy.shape != states[:, :, -1].shape:
-                raise ValueError(
-                    f"noisy_{name.split('_')[0]} must have the axes of {name} without time; got "
-                    f"{None if noisy is None else tuple(noisy.shape)} for "
-                    f"{None if states is None else tuple(states.shape)}."
-                )
-            shown = levels if levels is not None else states.new_zeros(len(states), 0)
-            mean, scale = (
-                self._statistics(kind, shown)[place][..., None, None].to(states.device) for kind in ("mean", "scale")
-            )
-            # Normalisation in the stem gives the noisy change back.
-            fields[name] = torch.cat((states, (mean + scale * noisy)[:, :, None].to(states.dtype)), dim=2)
         inputs = {
-            **fields,
+            "level_fields": level_fields,
+            "surface_fields": surface_fields,
             "forcing_fields": forcing_fields,
             "levels": levels,
             "latitude_deg": latitude_deg,
             "longitude_deg": longitude_deg,
             "planet": planet,
         }
+        read = (level_fields, surface_fields)
+        noisy = (noisy_level, noisy_surface)
+        _check_noisy(noisy, read)
+        if self.forecast is not None:
+            forecast = (level_forecast, surface_forecast)
+            if forecast == (None, None):
+                forecast = self.origin(**inputs, lead_time_s=lead_time_s).fields
+            read = _followed_by(read, forecast)
+        inputs["level_fields"], inputs["surface_fields"] = _followed_by(read, self._in_units(noisy, levels))
         output, levels, work = self._read(inputs, lead_time_s=lead_time_s, noise_level=noise_level, **kwargs)
         predicted = self.head(output.last_hidden_state, work)
         errors, known = [], []
@@ -132,18 +165,67 @@ class AstroDatacubeForDiffusion(CubePredictor):
             attentions=output.attentions,
         )
 
-    def changes(self, states: Pair, labels: Pair, levels: torch.Tensor) -> Pair:
-        """Return what is diffused: the change from the last state to the label, in the scale of changes.
+    def _in_units(self, noisy: Pair, levels: torch.Tensor | None) -> Pair:
+        """Noisy changes as states whose normalisation, in the stem, gives them back."""
+        shown = next(each for each in noisy if each is not None).new_zeros(1, 0) if levels is None else levels
+        level, surface = (
+            None if change is None else mean[..., None, None] + scale[..., None, None] * change
+            for change, mean, scale in zip(
+                noisy, self._statistics("mean", shown), self._statistics("scale", shown), strict=True
+            )
+        )
+        return level, surface
+
+    @torch.no_grad()
+    def origin(self, **inputs: torch.Tensor | None) -> ChangeOrigin:
+        """Return what changes are counted from.
+
+        The last state read, in `difference_scale`; of a model that holds a forecast that forecast, in
+        `departure_share` of the root of the mean square, over area, of what it changes.
 
         Args:
-            states: `level_fields` and `surface_fields` that are read.
-            labels: The states that follow, shape (B, V, L, Y, X) and (B, S, Y, X).
-            levels: Shape (B, L).
+            **inputs: Those of `forward` but for the noise.
         """
-        scales = self._statistics("difference_scale", levels)
+        planet = inputs["planet"]
+        assert planet is not None
+        levels = inputs.get("levels")
+        levels = planet.new_zeros(len(planet), 0) if levels is None else levels
+        last: Pair = tuple(  # type: ignore[assignment]
+            None if states is None else states[:, :, -1]
+            for states in (inputs.get("level_fields"), inputs.get("surface_fields"))
+        )
+        if self.forecast is None:
+            return ChangeOrigin(last, self._statistics("difference_scale", levels))
+        predicted = self.forecast(**inputs)
+        fields = (predicted.level_fields, predicted.surface_fields)
+        weights = work_grid(inputs["latitude_deg"][0], inputs["longitude_deg"][0], self.config).grid.cell_weights
+        scales: list[torch.Tensor | None] = []
+        for state, field, share, step, scale in zip(
+            last,
+            fields,
+            self._statistics("departure_share", levels),
+            self._statistics("difference_scale", levels),
+            self._statistics("scale", levels),
+            strict=True,
+        ):
+            if state is None or field is None:
+                scales.append(None)
+                continue
+            size = known_mean((field - state).square(), weights)[..., 0, 0].sqrt()
+            # Of a state at rest a forecast changes nothing; of one that is not known the change is the whole.
+            scales.append(share * torch.where(size.isfinite(), size + _LEAST_CHANGE * step, scale))
+        return ChangeOrigin(fields, (scales[0], scales[1]))
+
+    def changes(self, origin: ChangeOrigin, labels: Pair) -> Pair:
+        """Return what is diffused: the change from the origin to the label, in its scale.
+
+        Args:
+            origin: Of `origin`.
+            labels: The states that follow, shape (B, V, L, Y, X) and (B, S, Y, X).
+        """
         level, surface = (
-            None if state is None or label is None else (label - state[:, :, -1]) / scale[..., None, None]
-            for state, label, scale in zip(states, labels, scales, strict=True)
+            None if field is None or label is None else (label - field) / scale[..., None, None]
+            for field, label, scale in zip(origin.fields, labels, origin.scales, strict=True)
         )
         return level, surface
 
@@ -155,6 +237,7 @@ class AstroDatacubeForDiffusion(CubePredictor):
         num_inference_steps: int = 20,
         guidance_scale: float = 1.0,
         generator: torch.Generator | None = None,
+        noise: Pair | None = None,
         **inputs: torch.Tensor,
     ) -> CubePrediction:
         """Draw next states.
@@ -167,6 +250,7 @@ class AstroDatacubeForDiffusion(CubePredictor):
             guidance_scale: Weight of what the planet's parameters add to a prediction without them (Ho and Salimans
                 2022, arXiv:2207.12598); 1 is the model as it was trained.
             generator: Of the random numbers.
+            noise: What to begin with instead of these, of `noise`: of the shape of the fields that are returned.
             **inputs: Those of `forward` but for the noise.
 
         Returns:
@@ -179,28 +263,38 @@ class AstroDatacubeForDiffusion(CubePredictor):
             raise ValueError(
                 f"num_members and num_inference_steps must be at least 1; got {num_members} and {num_inference_steps}."
             )
+        origin = self.origin(**inputs)
         inputs = {name: value.repeat_interleave(num_members, 0) for name, value in inputs.items()}
-        states = (inputs.get("level_fields"), inputs.get("surface_fields"))
+        origin = ChangeOrigin(*(_repeated(pair, num_members, len(inputs["planet"])) for pair in origin))
         device = inputs["planet"].device
         scheduler.set_timesteps(num_inference_steps, device=device)
-        noisy = self._noise(states, getattr(scheduler, "init_noise_sigma", 1.0), generator, device)
+        if noise is None:
+            noise = self.noise(origin.fields, generator)
+        sigma = float(getattr(scheduler, "init_noise_sigma", 1.0))
+        noisy: Pair = tuple(None if part is None else sigma * part for part in noise)  # type: ignore[assignment]
         sizes = [0 if part is None else part[0].numel() for part in noisy]
+        told = dict(inputs)
+        if self.forecast is not None:
+            told["level_forecast"], told["surface_forecast"] = origin.fields
         for timestep in scheduler.timesteps:
             level = torch.full((len(inputs["planet"]),), float(timestep), device=device)
             level = level / scheduler.config.num_train_timesteps
-            predicted = self._guided(inputs, noisy, level, guidance_scale)
+            predicted = self._guided(told, noisy, level, guidance_scale)
             # One sample of all variables, so that a scheduler of several steps keeps one history.
             flat = scheduler.step(_flat(predicted), timestep, _flat(noisy), return_dict=True).prev_sample
             noisy = _unflat(flat, sizes, noisy)
-        return self._drawn(inputs, states, noisy)
+        return self._drawn(inputs, origin, noisy)
 
-    def _noise(self, states: Pair, sigma: Any, generator: torch.Generator | None, device: torch.device) -> Pair:
-        where = device if generator is None else generator.device
+    @staticmethod
+    def noise(fields: Pair, generator: torch.Generator | None = None) -> Pair:
+        """Return standard normal numbers of the shape, and on the device, of fields."""
         level, surface = (
             None
-            if state is None
-            else (torch.randn(state[:, :, -1].shape, generator=generator, device=where) * float(sigma)).to(device)
-            for state in states
+            if field is None
+            else torch.randn(
+                field.shape, generator=generator, device=field.device if generator is None else generator.device
+            ).to(field.device)
+            for field in fields
         )
         return level, surface
 
@@ -221,14 +315,14 @@ class AstroDatacubeForDiffusion(CubePredictor):
         )
         return guided[0], guided[1]
 
-    def _drawn(self, inputs: dict[str, torch.Tensor], states: Pair, changes: Pair) -> CubePrediction:
+    def _drawn(self, inputs: dict[str, torch.Tensor], origin: ChangeOrigin, changes: Pair) -> CubePrediction:
         planet = inputs["planet"]
         levels = inputs.get("levels", planet.new_zeros(len(planet), 0))
-        scales = self._statistics("difference_scale", levels)
+        states = (inputs.get("level_fields"), inputs.get("surface_fields"))
         before = [None if state is None else state[:, :, -1] for state in states]
         fields = [
-            None if state is None or change is None else state + scale[..., None, None] * change
-            for state, change, scale in zip(before, changes, scales, strict=True)
+            None if field is None or change is None else field + scale[..., None, None] * change
+            for field, change, scale in zip(origin.fields, changes, origin.scales, strict=True)
         ]
         residuals = ledger = None
         if self.config.constraints:
@@ -238,6 +332,31 @@ class AstroDatacubeForDiffusion(CubePredictor):
             )
             fields, residuals, ledger = physics.corrected(before, fields, None, training=False)
         return CubePrediction(level_fields=fields[0], surface_fields=fields[1], residuals=residuals, ledger=ledger)
+
+
+def _check_noisy(noisy: Pair, states: Pair) -> None:
+    for name, state, change in zip(("level", "surface"), states, noisy, strict=True):
+        wanted = None if state is None else tuple(state[:, :, -1].shape)
+        got = None if change is None else tuple(change.shape)
+        if got != wanted:
+            raise ValueError(f"noisy_{name} must have the axes of {name}_fields without time, {wanted}; got {got}.")
+
+
+def _followed_by(states: Pair, last: Pair) -> Pair:
+    level, surface = (
+        None if state is None or one is None else torch.cat((state, one[:, :, None].to(state.dtype)), dim=2)
+        for state, one in zip(states, last, strict=True)
+    )
+    return level, surface
+
+
+def _repeated(pair: Pair, times: int, rows: int) -> Pair:
+    """Each row so many times; a scale of all rows is one of each."""
+    level, surface = (
+        None if part is None else part.expand(rows // times, *part.shape[1:]).repeat_interleave(times, 0)
+        for part in pair
+    )
+    return level, surface
 
 
 def _flat(pair: Pair) -> torch.Tensor:

@@ -180,7 +180,7 @@ class AstroDatacubeForForecasting(CubePredictor):
     """Predicts the state a lead time after the last one read, as its change, and corrects it to its constraints."""
 
     auto_model = "AutoModelForTimeSeriesPrediction"
-    decided: ClassVar = {"conditioned_on": ["lead_time_s"], "num_noisy_steps": 0}
+    decided: ClassVar = {"conditioned_on": ["lead_time_s"], "num_noisy_steps": 0, "forecast_config": None}
     scale_kind = "difference_scale"
 
     @can_return_tuple
@@ -298,7 +298,7 @@ class AstroDatacubeForMaskedReconstruction(CubePredictor):
     """
 
     auto_model = "AutoModelForMaskedImageModeling"
-    decided: ClassVar = {"conditioned_on": [], "num_noisy_steps": 0}
+    decided: ClassVar = {"conditioned_on": [], "num_noisy_steps": 0, "forecast_config": None}
 
     @can_return_tuple
     def forward(
@@ -372,7 +372,7 @@ class AstroDatacubeForSteadyState(CubePredictor):
 
     auto_model = "AutoModelForImageToImage"
     main_input_name = "forcing_fields"
-    decided: ClassVar = {"conditioned_on": [], "num_input_steps": 0, "num_noisy_steps": 0}
+    decided: ClassVar = {"conditioned_on": [], "num_input_steps": 0, "num_noisy_steps": 0, "forecast_config": None}
 
     @can_return_tuple
     def forward(

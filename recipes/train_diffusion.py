@@ -1,12 +1,15 @@
 """Train AstroDatacube to draw ensembles of climates by diffusion.
 
-    accelerate launch recipes/train_diffusion.py [RECIPE] [data.folder=FOLDER] [evaluation.deterministic=MODEL]
-        [section.key=value ...] [--strategy NAME] [--resume [auto]]
+    accelerate launch recipes/train_diffusion.py [RECIPE] [data.folder=FOLDER] [diffusion.forecast=MODEL]
+        [evaluation.deterministic=MODEL] [section.key=value ...] [--strategy NAME] [--resume [auto]]
 
 Climates are those of recipes/train_datacube.py: worlds of shallow water, or files in FOLDER. MODEL is a forecasting
-model of the same variables whose errors stand beside the ensembles. RECIPE is a name in recipes/diffusion (default:
-nano) or a YAML file. The run's folder holds the resolved recipe, plan, checkpoints, model with its processor, loss
-plot, result JSON and model card. Needs the extra climate: pip install -c constraints.txt -e '.[climate]'
+model of the same variables: ensembles are departures from its forecast, or its errors stand beside theirs. Train them
+on climates that it was not trained on, such as those of another data.seed. RECIPE is a name in recipes/diffusion
+(default: nano) or a YAML file. The run's folder holds the resolved recipe, plan, checkpoints, model with its
+processor, loss plot, result JSON and model card.
+
+Needs the extra climate: pip install -c constraints.txt -e '.[climate]'
 """
 
 import sys
@@ -17,7 +20,7 @@ from accelerate import PartialState
 from transformers import AutoModelForPreTraining, AutoModelForTimeSeriesPrediction, TrainingArguments, set_seed
 
 from data_scripts.climate.trajectories import open_climates
-from modeling_astrobio import AstroDatacubeProcessor
+from modeling_astrobio import AstroDatacubeForForecasting, AstroDatacubeProcessor
 from modeling_astrobio.training.datacube_data import ForecastRows, climate_statistics, describe_climates
 from modeling_astrobio.training.datacube_diffusion_trainer import (
     DiffusionTrainer,
@@ -25,10 +28,11 @@ from modeling_astrobio.training.datacube_diffusion_trainer import (
     training_scheduler,
 )
 from modeling_astrobio.training.datacube_report import ensemble_lines, write_ensemble_card
-from modeling_astrobio.training.datacube_step import datacube_config, diffusion_step
+from modeling_astrobio.training.datacube_step import FORECAST_KEY, diffusion_config, diffusion_step
 from modeling_astrobio.training.diffusion_evaluation import ensemble_figures
 from modeling_astrobio.training.diffusion_recipe import DiffusionRecipe
 from modeling_astrobio.training.errors import CheckpointError
+from modeling_astrobio.training.forecast_departures import add_departure_shares
 from modeling_astrobio.training.llm_report import plot_losses
 from modeling_astrobio.training.preset_model import build_preset_model, start_name
 from modeling_astrobio.training.run import run_recipe
@@ -56,7 +60,8 @@ class DiffusionTask(TrainingTask[DiffusionRecipe]):
         """Make or read the climates, and find their statistics."""
         recipe = self.recipe
         self.scheduler = training_scheduler(recipe.diffusion.kind)
-        self.config = datacube_config(recipe, recipe.diffusion.constraints)
+        self.config = diffusion_config(recipe)
+        self.forecast = _forecast(FORECAST_KEY, recipe.diffusion.forecast)
         with PartialState().main_process_first():
             self.climates = open_climates(recipe.data, self.config)
         self.rows = {
@@ -65,21 +70,18 @@ class DiffusionTask(TrainingTask[DiffusionRecipe]):
         }
         if self.config.statistics is None:
             self.config.statistics = climate_statistics(self.climates["train"], self.config)
-        self.deterministic = None
-        if recipe.evaluation.deterministic is not None:
-            try:
-                self.deterministic = AutoModelForTimeSeriesPrediction.from_pretrained(recipe.evaluation.deterministic)
-            except (OSError, ValueError, RuntimeError) as error:
-                raise CheckpointError(
-                    f"evaluation.deterministic={recipe.evaluation.deterministic!r} cannot be loaded: "
-                    f"{str(error).splitlines()[0]}. It must be the folder or Hub id of a forecasting AstroDatacube."
-                ) from error
+        if self.forecast is not None:
+            add_departure_shares(self.config, self.forecast, self.climates["train"])
+        self.deterministic = _forecast("evaluation.deterministic", recipe.evaluation.deterministic)
 
     def build_trainer(self, arguments: TrainingArguments) -> DiffusionTrainer:
         recipe = self.recipe
         set_seed(arguments.seed)
+        model = build_preset_model(recipe, self.config, AutoModelForPreTraining)
+        if self.forecast is not None:
+            model.forecast.load_state_dict(self.forecast.state_dict())
         return DiffusionTrainer(
-            model=build_preset_model(recipe, self.config, AutoModelForPreTraining),
+            model=model,
             args=arguments,
             train_dataset=self.rows["train"],
             eval_dataset=self.rows["validation"],
@@ -100,14 +102,17 @@ class DiffusionTask(TrainingTask[DiffusionRecipe]):
         if trainer.is_sharded:
             return {"data": section, "evaluation": {"not_measured": "the model is sharded over processes"}}
         steps = min(settings.lead_steps, min(each.num_states for each in self.climates["test"]) - 2)
+        model = trainer.accelerator.unwrap_model(trainer.model).eval()
+        deterministic = model.forecast if self.deterministic is None else self.deterministic
         figures = ensemble_figures(
-            trainer.accelerator.unwrap_model(trainer.model).eval(),
+            model,
             sampling_scheduler(self.recipe.diffusion.kind),
             self.climates["test"],
             steps,
             settings.starts,
             settings.members,
-            None if self.deterministic is None else self.deterministic.to(trainer.args.device).eval(),
+            None if deterministic is None else deterministic.to(trainer.args.device).eval(),
+            noise_correlation=settings.noise_correlation,
             num_inference_steps=settings.inference_steps,
             guidance_scale=settings.guidance_scale,
         )
@@ -120,6 +125,28 @@ class DiffusionTask(TrainingTask[DiffusionRecipe]):
         print_files(run_dir, ("loss.png", "loss plot"))
         if "fair_crps" in result["evaluation"]:
             print("\n".join(ensemble_lines(result["evaluation"], self.recipe.data.step_s)))
+
+
+def _forecast(key: str, source: str | None) -> AstroDatacubeForForecasting | None:
+    """Load the forecasting model that a key of the recipe names.
+
+    Raises:
+        CheckpointError: If it cannot be loaded, or is another model.
+    """
+    if source is None:
+        return None
+    try:
+        model = AutoModelForTimeSeriesPrediction.from_pretrained(source)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{key}={source!r} cannot be loaded: {str(error).splitlines()[0]}. It must be the folder or Hub id of a "
+            "forecasting AstroDatacube."
+        ) from error
+    if model.config.architectures != [AstroDatacubeForForecasting.__name__]:
+        raise CheckpointError(
+            f"{key}={source!r} must be a forecasting AstroDatacube; got {model.config.architectures}."
+        )
+    return model.eval()
 
 
 def main(arguments: list[str] | None = None) -> int:

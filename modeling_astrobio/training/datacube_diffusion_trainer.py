@@ -102,8 +102,11 @@ class DiffusionTrainer(ChangedBatchTrainer):
         labels: Pair = tuple(  # type: ignore[assignment]
             batch.pop(name)[:, :, 0] if name in batch else None for name in ("level_labels", "surface_labels")
         )
-        states = (batch.get("level_fields"), batch.get("surface_fields"))
-        clean = whole.changes(states, labels, batch["levels"])
+        origin = whole.origin(**batch)
+        clean = whole.changes(origin, labels)
+        if whole.forecast is not None:
+            forecast = {"level_forecast": origin.fields[0], "surface_forecast": origin.fields[1]}
+            batch.update({name: fields for name, fields in forecast.items() if fields is not None})
         rows, device = len(batch["planet"]), batch["planet"].device
         share = self._random(torch.rand, (rows,), device)
         noisy: list[torch.Tensor | None] = []

@@ -17,16 +17,19 @@ from modeling_astrobio import AstroDatacubeConfig
 from .climate_recipe import ClimateRecipe
 from .datacube_recipe import DatacubeDataSection, DatacubeRecipe
 from .diffusion_recipe import DiffusionRecipe
-from .preset_model import PresetModelRecipe, preset_config, random_preset_model, start_name
+from .forecast_departures import share_with_forecast
+from .preset_model import PresetModelRecipe, checkpoint_config, preset_config, random_preset_model, start_name
 from .training_step import TrainingStep
 
 
 __all__ = [
     "CLIMATE_AUTO_CLASSES",
+    "FORECAST_KEY",
     "SHALLOW_WATER",
     "climate_step",
     "datacube_config",
     "datacube_step",
+    "diffusion_config",
     "diffusion_step",
 ]
 
@@ -39,6 +42,10 @@ CLIMATE_AUTO_CLASSES: dict[str, Any] = {
     "steady": AutoModelForImageToImage,
 }
 """Auto class of the model of each task of `ClimateRecipe`."""
+
+
+FORECAST_KEY = "diffusion.forecast"
+"""Key of the recipe of ensembles that names the forecast they depart from."""
 
 
 class AnyClimateRecipe(PresetModelRecipe, Protocol):
@@ -71,6 +78,19 @@ def datacube_config(recipe: AnyClimateRecipe, constraints: Sequence[str]) -> Ast
     return config
 
 
+def diffusion_config(recipe: DiffusionRecipe) -> AstroDatacubeConfig:
+    """Return the configuration of a recipe of ensembles, with that of the forecast they depart from.
+
+    Raises:
+        RecipeError: As `datacube_config`.
+        CheckpointError: If a configuration cannot be read, or is of another model.
+    """
+    config = datacube_config(recipe, recipe.diffusion.constraints)
+    if recipe.diffusion.forecast is not None:
+        share_with_forecast(config, checkpoint_config(FORECAST_KEY, recipe.diffusion.forecast, AstroDatacubeConfig))
+    return config
+
+
 def datacube_step(recipe: DatacubeRecipe, shape: Sequence[int] | None = None) -> TrainingStep:
     """Return the step a recipe trains with.
 
@@ -83,24 +103,24 @@ def datacube_step(recipe: DatacubeRecipe, shape: Sequence[int] | None = None) ->
         RecipeError: If the model cannot be built.
         CheckpointError: If the recipe starts from a checkpoint whose config.json cannot be read.
     """
-    return _climate_step(recipe, recipe.forecast.constraints, AutoModelForTimeSeriesPrediction, _batch, shape)
+    config = datacube_config(recipe, recipe.forecast.constraints)
+    return _climate_step(recipe, config, AutoModelForTimeSeriesPrediction, _batch, shape)
 
 
 def diffusion_step(recipe: DiffusionRecipe, shape: Sequence[int] | None = None) -> TrainingStep:
     """Return the step that a recipe of ensembles trains with; arguments as of `datacube_step`."""
-    return _climate_step(recipe, recipe.diffusion.constraints, AutoModelForPreTraining, _noisy_batch, shape)
+    return _climate_step(recipe, diffusion_config(recipe), AutoModelForPreTraining, _noisy_batch, shape)
 
 
 def climate_step(recipe: ClimateRecipe, shape: Sequence[int] | None = None) -> TrainingStep:
     """Return the step that a recipe of filling in, or of steady climates, trains with; see `datacube_step`."""
     make_batch = _steady_batch if recipe.task == "steady" else _timeless_batch
-    return _climate_step(recipe, (), CLIMATE_AUTO_CLASSES[recipe.task], make_batch, shape)
+    return _climate_step(recipe, datacube_config(recipe, ()), CLIMATE_AUTO_CLASSES[recipe.task], make_batch, shape)
 
 
 def _climate_step(
-    recipe: Any, constraints: Sequence[str], auto_class: Any, make_batch: Any, shape: Sequence[int] | None
+    recipe: Any, config: AstroDatacubeConfig, auto_class: Any, make_batch: Any, shape: Sequence[int] | None
 ) -> TrainingStep:
-    config = datacube_config(recipe, constraints)
     if shape is None:
         rows = recipe.data.rows if recipe.data.folder is None else _ROWS
         shape = (_LEVELS if config.level_variables else 0, rows, 2 * rows)

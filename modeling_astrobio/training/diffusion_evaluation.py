@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..modeling_astro_datacube_diffusion import Pair
 from ..modeling_astro_datacube_heads import next_window
 from ..sphere_grid import area_mean, sphere_grid
 from .climate_metrics.fair_crps import fair_crps
@@ -28,6 +29,7 @@ def draw_ensemble(
     steps: int,
     members: int,
     seed: int = 0,
+    noise_correlation: float = 0.0,
     **sampling: Any,
 ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
     """Draw state after state, each member from its own.
@@ -40,6 +42,9 @@ def draw_ensemble(
         steps: K.
         members: M.
         seed: Of the random numbers.
+        noise_correlation: Of the noise that a member begins with, and that of its step before: errors of a model
+            persist, and the noise is a red one, as that of stochastic parametrisations is (Palmer et al. 2009, ECMWF
+            Technical Memorandum 598). The noise of each step is standard normal.
         **sampling: `num_inference_steps`, `guidance_scale`.
 
     Returns:
@@ -51,15 +56,27 @@ def draw_ensemble(
     generator = torch.Generator().manual_seed(seed)
     window = (batch.pop("level_fields", None), batch.pop("surface_fields", None))
     states, residuals = [], []
+    noise: Pair | None = None
     for _ in range(steps):
         fields = {"level_fields": window[0], "surface_fields": window[1]}
         read = {name: value for name, value in fields.items() if value is not None}
-        drawn = model.sample(scheduler, generator=generator, **read, **batch, **sampling)
+        fresh = model.noise(tuple(None if each is None else each[:, :, -1] for each in window), generator)
+        noise = fresh if noise is None else _red(noise, fresh, noise_correlation)
+        drawn = model.sample(scheduler, noise=noise, **read, **batch, **sampling)
         states.append(drawn.surface_fields.cpu())
         residuals.append({name: value.max().item() for name, value in (drawn.residuals or {}).items()})
         window = next_window(window, drawn)
     found = torch.stack(states, dim=2).unflatten(0, (members, len(starts)))
     return found, {name: torch.tensor([each[name] for each in residuals]) for name in residuals[0]}
+
+
+def _red(before: Pair, fresh: Pair, correlation: float) -> Pair:
+    """The next noise of a first-order autoregressive process."""
+    level, surface = (
+        None if old is None or new is None else correlation * old + (1 - correlation**2) ** 0.5 * new
+        for old, new in zip(before, fresh, strict=True)
+    )
+    return level, surface
 
 
 def ensemble_figures(

@@ -16,6 +16,9 @@ class DiffusionSection:
     """What is learned.
 
     Attributes:
+        forecast: Folder or Hub id of a forecasting model: ensembles are then departures from its forecast, in the
+            scale of its errors on the training climates, which should be others than it was trained on; `None` draws
+            the change from the last state.
         kind: Noise in training: "flow" or "ddpm", see `training_scheduler`.
         planet_dropout: Share of rows whose planet is not told, for guidance in sampling.
         constraints: Names of the constraints that every drawn state is corrected to.
@@ -23,6 +26,7 @@ class DiffusionSection:
             see `sphere_symmetries`.
     """
 
+    forecast: str | None = None
     kind: str = "flow"
     planet_dropout: float = 0.1
     constraints: list[str] = field(default_factory=list)
@@ -39,7 +43,8 @@ class DiffusionEvaluationSection:
         starts: Ensembles of each held-out climate, from starts spread over it.
         inference_steps: Steps of the scheduler.
         guidance_scale: See `AstroDatacubeForDiffusion.sample`.
-        deterministic: Folder or Hub id of a forecasting model to compare with; `None` compares with none.
+        noise_correlation: Of the noise that a member begins with at a step, and that of its step before.
+        deterministic: Folder or Hub id of a forecasting model to compare with; by default `diffusion.forecast`.
     """
 
     lead_steps: int = 8
@@ -47,6 +52,7 @@ class DiffusionEvaluationSection:
     starts: int = 2
     inference_steps: int = 10
     guidance_scale: float = 1.0
+    noise_correlation: float = 0.0
     deterministic: str | None = None
 
 
@@ -78,8 +84,15 @@ class DiffusionRecipe(Recipe):
             raise RecipeError(
                 f"diffusion.planet_dropout must be at least 0 and below 1; got {self.diffusion.planet_dropout}."
             )
+        if self.diffusion.forecast is not None and self.model.checkpoint is not None:
+            raise RecipeError(
+                f"diffusion.forecast begins a new ensemble, and model.checkpoint={self.model.checkpoint!r} has its "
+                "forecast, if any, already. Set one of them."
+            )
         check_constraint_names("diffusion.constraints", self.diffusion.constraints)
         evaluation = self.evaluation
+        if not 0 <= evaluation.noise_correlation <= 1:
+            raise RecipeError(f"evaluation.noise_correlation must be from 0 to 1; got {evaluation.noise_correlation}.")
         for name, number, least in (
             ("lead_steps", evaluation.lead_steps, 1),
             ("members", evaluation.members, 2),

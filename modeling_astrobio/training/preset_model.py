@@ -15,6 +15,7 @@ __all__ = [
     "PresetModelRecipe",
     "PresetModelSection",
     "build_preset_model",
+    "checkpoint_config",
     "preset_config",
     "random_preset_model",
     "start_name",
@@ -85,17 +86,31 @@ def preset_config(recipe: PresetModelRecipe, config_class: type[Config]) -> Conf
             raise RecipeError(
                 f"model.preset={settings.preset!r} with model.config={settings.config}: {error}"
             ) from error
+    return checkpoint_config("model.checkpoint", str(settings.checkpoint), config_class)
+
+
+def checkpoint_config(key: str, source: str, config_class: type[Config]) -> Config:
+    """Return the configuration of the checkpoint that a key of a recipe names.
+
+    Args:
+        key: Such as `model.checkpoint`, for errors.
+        source: Folder or Hub id.
+        config_class: Of the configuration.
+
+    Raises:
+        CheckpointError: If it cannot be read, or is of another model.
+    """
     try:
-        config = AutoConfig.from_pretrained(str(settings.checkpoint))
+        config = AutoConfig.from_pretrained(source)
     except Exception as error:
         raise CheckpointError(
-            f"model.checkpoint={settings.checkpoint!r} cannot be loaded: its config.json cannot be read: "
-            f"{type(error).__name__}: {error}. It must be a folder or Hub id."
+            f"{key}={source!r} cannot be loaded: its config.json cannot be read: {type(error).__name__}: {error}. "
+            "It must be a folder or Hub id."
         ) from error
     if not isinstance(config, config_class):
         raise CheckpointError(
-            f"model.checkpoint must be an {config_class.__name__.removesuffix('Config')}; got "
-            f"{settings.checkpoint!r}, of type {config.model_type!r}."
+            f"{key} must be an {config_class.__name__.removesuffix('Config')}; got {source!r}, of type "
+            f"{config.model_type!r}."
         )
     return config
 

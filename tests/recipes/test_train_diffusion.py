@@ -13,6 +13,7 @@ from transformers import AutoModelForPreTraining
 pytest.importorskip("diffusers", reason="noise is that of diffusers: pip install 'modeling_astrobio[climate]'")
 
 from modeling_astrobio import AstroDatacubeForDiffusion, AstroDatacubeForForecasting
+from modeling_astrobio.modeling_astro_datacube_heads import CubePrediction
 from modeling_astrobio.training.datacube_diffusion_trainer import sampling_scheduler
 from modeling_astrobio.training.datacube_step import diffusion_step
 from modeling_astrobio.training.diffusion_evaluation import draw_ensemble
@@ -33,28 +34,29 @@ def make_task(*changes):
 
 
 @pytest.fixture(scope="module")
-def deterministic(tmp_path_factory):
-    """A forecast that says that nothing changes."""
+def forecast(tmp_path_factory):
     task = make_task()
     task.prepare(None)
-    model = AstroDatacubeForForecasting(task.config)
-    torch.nn.init.zeros_(model.head.surface.conv.weight)
-    folder = tmp_path_factory.mktemp("deterministic")
-    model.save_pretrained(folder)
+    folder = tmp_path_factory.mktemp("forecast")
+    AstroDatacubeForForecasting(task.config).save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, deterministic):
+def run(tmp_path_factory, forecast):
+    """A run of departures from a forecast."""
     folder = tmp_path_factory.mktemp("diffusion") / "run"
-    arguments = [*ARGUMENTS, f"evaluation.deterministic={deterministic}", f"output_dir={folder}"]
+    arguments = [*ARGUMENTS, f"diffusion.forecast={forecast}", f"output_dir={folder}"]
     assert train_diffusion.main(arguments) == 0
     return folder
 
 
-def test_run_leaves_a_model_and_its_scores(run):
+def test_run_leaves_a_model_and_its_scores(run, forecast):
     assert {"model", "loss.png", "result.json", "plan.json", "report.html"} <= {path.name for path in run.iterdir()}
-    assert isinstance(AutoModelForPreTraining.from_pretrained(run / "model"), AstroDatacubeForDiffusion)
+    model = AutoModelForPreTraining.from_pretrained(run / "model")
+    assert isinstance(model, AstroDatacubeForDiffusion)
+    kept = AstroDatacubeForForecasting.from_pretrained(forecast).state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in model.forecast.state_dict().items())
     evaluation = json.loads((run / "result.json").read_text(encoding="utf-8"))["evaluation"]
     assert evaluation["members"] == 3
     for score in ("fair_crps", "mae_of_mean", "mae_deterministic", "spread_skill_ratio"):
@@ -68,8 +70,8 @@ def test_run_leaves_a_model_and_its_scores(run):
 
 
 @pytest.mark.parametrize("way", ["interrupted", "killed"])
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(run, deterministic, tmp_path, monkeypatch, way):
-    arguments = [*ARGUMENTS, f"evaluation.deterministic={deterministic}", f"output_dir={tmp_path / 'run'}"]
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(run, forecast, tmp_path, monkeypatch, way):
+    arguments = [*ARGUMENTS, f"diffusion.forecast={forecast}", f"output_dir={tmp_path / 'run'}"]
     if way == "interrupted":
         with monkeypatch.context() as patch:
             interrupt_at(patch, 5, script=train_diffusion, trainer="DiffusionTrainer")
@@ -113,6 +115,33 @@ def test_members_go_their_own_ways_from_one_start():
     assert torch.equal(again, ensemble)
 
 
+def test_noise_of_a_member_persists_as_much_as_is_asked_for():
+    task = make_task()
+    task.prepare(None)
+    model = AstroDatacubeForDiffusion(task.config).eval()
+    begun = []
+    model.sample = lambda *_, noise, surface_fields, **__: (
+        begun.append(noise[1]) or CubePrediction(surface_fields=surface_fields[:, :, -1])
+    )
+    (climate, *_) = task.climates["test"]
+    for correlation in (0.0, 0.6, 1.0):
+        begun.clear()
+        draw_ensemble(model, None, climate, [0], 3, 64, noise_correlation=correlation)
+        for apart in (1, 2):
+            found = (begun[apart] * begun[0]).mean()
+            assert found == pytest.approx(correlation**apart, abs=0.03)
+        assert begun[2].std() == pytest.approx(1.0, abs=0.03)
+
+
+def test_the_planner_counts_the_forecast(forecast):
+    plain, about = (
+        diffusion_step(load_recipe(DiffusionRecipe, RECIPES / "tiny.yaml", [*ARGUMENTS[1:], *change])).make_model()
+        for change in ([], [f"diffusion.forecast={forecast}"])
+    )
+    assert plain.forecast is None
+    assert sum(each.numel() for each in about.parameters()) > 1.9 * sum(each.numel() for each in plain.parameters())
+
+
 def test_the_planner_sees_the_step_that_is_trained():
     step = diffusion_step(load_recipe(DiffusionRecipe, RECIPES / "tiny.yaml", ARGUMENTS[1:]))
     assert step.make_model()(**step.make_batch()).loss.isfinite()
@@ -126,6 +155,8 @@ def test_the_planner_sees_the_step_that_is_trained():
         ("diffusion.planet_dropout=1.0", "diffusion.planet_dropout must be at least 0 and below 1; got 1.0"),
         ("diffusion.constraints=[ether]", "diffusion.constraints must be of positive_water"),
         ("evaluation.members=1", "evaluation.members must be at least 2; got 1"),
+        ("evaluation.noise_correlation=1.5", "evaluation.noise_correlation must be from 0 to 1; got 1.5"),
+        ("diffusion.forecast=nowhere", "diffusion.forecast='nowhere' cannot be loaded"),
         ("evaluation.deterministic=nowhere", "evaluation.deterministic='nowhere' cannot be loaded"),
     ],
 )
