@@ -29,7 +29,7 @@ from modeling_astrobio.training.datacube_diffusion_trainer import (
 )
 from modeling_astrobio.training.datacube_report import ensemble_lines, write_ensemble_card
 from modeling_astrobio.training.datacube_step import FORECAST_KEY, diffusion_config, diffusion_step
-from modeling_astrobio.training.diffusion_evaluation import ensemble_figures
+from modeling_astrobio.training.diffusion_evaluation import best_noise_correlation, ensemble_figures
 from modeling_astrobio.training.diffusion_recipe import DiffusionRecipe
 from modeling_astrobio.training.errors import CheckpointError
 from modeling_astrobio.training.forecast_departures import add_departure_shares
@@ -104,18 +104,25 @@ class DiffusionTask(TrainingTask[DiffusionRecipe]):
         steps = min(settings.lead_steps, min(each.num_states for each in self.climates["test"]) - 2)
         model = trainer.accelerator.unwrap_model(trainer.model).eval()
         deterministic = model.forecast if self.deterministic is None else self.deterministic
+        scheduler = sampling_scheduler(self.recipe.diffusion.kind)
+        sizes = (steps, settings.starts, settings.members)
+        sampling = {
+            "num_inference_steps": settings.inference_steps,
+            "guidance_scale": settings.guidance_scale,
+        }
+        correlation = best_noise_correlation(
+            model, scheduler, self.climates["validation"], *sizes, settings.noise_correlation, **sampling
+        )
         figures = ensemble_figures(
             model,
-            sampling_scheduler(self.recipe.diffusion.kind),
+            scheduler,
             self.climates["test"],
-            steps,
-            settings.starts,
-            settings.members,
+            *sizes,
             None if deterministic is None else deterministic.to(trainer.args.device).eval(),
-            noise_correlation=settings.noise_correlation,
-            num_inference_steps=settings.inference_steps,
-            guidance_scale=settings.guidance_scale,
+            noise_correlation=correlation,
+            **sampling,
         )
+        figures = {"noise_correlation": correlation, **figures}
         return {"data": section, "evaluation": figures}
 
     def report(self, trainer: DiffusionTrainer, run_dir: Path, result: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from data_scripts.climate.shallow_water import integrate, random_planets, random_start, transform
 from data_scripts.harness.errors import BuildError
-from data_scripts.splits import split_of
+from data_scripts.splits import splits_of_few
 from modeling_astrobio import AstroDatacubeConfig
 from modeling_astrobio.training.datacube_data import ClimateTrajectory
 from modeling_astrobio.training.datacube_recipe import DatacubeDataSection
@@ -103,23 +103,24 @@ def read_climates(folder: Path, config: AstroDatacubeConfig, step_s: float) -> d
         step_s: Time between the states of the files, s.
 
     Raises:
-        BuildError: If there is no such file, one cannot be read, or a split has none.
+        BuildError: If there is no such file, one cannot be read, or they are of fewer than 3 planets.
     """
     if read_cube is None:
         raise BuildError("climate files need xarray: pip install -c constraints.txt -e '.[climate]'.")
     paths = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES) if folder.is_dir() else []
     if not paths:
         raise BuildError(f"{folder.name} must be a folder with files of {', '.join(sorted(_SUFFIXES))}; got none.")
-    splits: dict[str, list[ClimateTrajectory]] = {"train": [], "validation": [], "test": []}
+    climates = []
     for path in paths:
         cube = read_cube(path)
-        splits[split_of(cube.planet.key)].append(cube_trajectory(cube, config, step_s))
-    empty = [name for name, climates in splits.items() if not climates]
-    if empty:
-        raise BuildError(
-            f"{folder.name} must hold planets for train, validation and test, which a hash of the planet chooses; "
-            f"{', '.join(empty)} has none of {len(paths)} files. Add planets."
-        )
+        climates.append((cube.planet.key, cube_trajectory(cube, config, step_s)))
+    try:
+        chosen = splits_of_few({planet for planet, _ in climates})
+    except ValueError as error:
+        raise BuildError(f"{folder.name} must hold 3 planets at least: {error}") from error
+    splits: dict[str, list[ClimateTrajectory]] = {"train": [], "validation": [], "test": []}
+    for planet, climate in climates:
+        splits[chosen[planet]].append(climate)
     return splits
 
 

@@ -3,6 +3,7 @@
 Shape suffixes: M members, B starts, S variables, K steps ahead, Y latitudes, X longitudes.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ def draw_ensemble(
     steps: int,
     members: int,
     seed: int = 0,
-    noise_correlation: float = 0.0,
+    noise_correlation: Mapping[str, float] | None = None,
     **sampling: Any,
 ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
     """Draw state after state, each member from its own.
@@ -42,9 +43,9 @@ def draw_ensemble(
         steps: K.
         members: M.
         seed: Of the random numbers.
-        noise_correlation: Of the noise that a member begins with, and that of its step before: errors of a model
-            persist, and the noise is a red one, as that of stochastic parametrisations is (Palmer et al. 2009, ECMWF
-            Technical Memorandum 598). The noise of each step is standard normal.
+        noise_correlation: By variable, 0 by default: of the noise that a member begins a step with, and that of its
+            step before. Errors of a model persist; red noise is that of stochastic parametrisations (Palmer et al.
+            2009, ECMWF Technical Memorandum 598). The noise of each step alone is standard normal.
         **sampling: `num_inference_steps`, `guidance_scale`.
 
     Returns:
@@ -55,13 +56,17 @@ def draw_ensemble(
     batch = {name: value.repeat(members, *(1,) * (value.ndim - 1)) for name, value in batch.items()}
     generator = torch.Generator().manual_seed(seed)
     window = (batch.pop("level_fields", None), batch.pop("surface_fields", None))
+    correlations = [
+        torch.tensor([(noise_correlation or {}).get(name, 0.0) for name in names], device=model.device)
+        for names in (model.config.level_variables, model.config.surface_variables)
+    ]
     states, residuals = [], []
     noise: Pair | None = None
     for _ in range(steps):
         fields = {"level_fields": window[0], "surface_fields": window[1]}
         read = {name: value for name, value in fields.items() if value is not None}
         fresh = model.noise(tuple(None if each is None else each[:, :, -1] for each in window), generator)
-        noise = fresh if noise is None else _red(noise, fresh, noise_correlation)
+        noise = fresh if noise is None else _red(noise, fresh, correlations)
         drawn = model.sample(scheduler, noise=noise, **read, **batch, **sampling)
         states.append(drawn.surface_fields.cpu())
         residuals.append({name: value.max().item() for name, value in (drawn.residuals or {}).items()})
@@ -70,13 +75,62 @@ def draw_ensemble(
     return found, {name: torch.tensor([each[name] for each in residuals]) for name in residuals[0]}
 
 
-def _red(before: Pair, fresh: Pair, correlation: float) -> Pair:
-    """The next noise of a first-order autoregressive process."""
-    level, surface = (
-        None if old is None or new is None else correlation * old + (1 - correlation**2) ** 0.5 * new
-        for old, new in zip(before, fresh, strict=True)
-    )
-    return level, surface
+def _red(before: Pair, fresh: Pair, correlations: Sequence[torch.Tensor]) -> Pair:
+    """The next noise of a first-order autoregressive process of each variable."""
+    found: list[torch.Tensor | None] = []
+    for old, new, correlation in zip(before, fresh, correlations, strict=True):
+        if old is None or new is None:
+            found.append(None)
+            continue
+        share = correlation.view(-1, *(1,) * (new.ndim - 2))
+        found.append(share * old + (1 - share.square()).sqrt() * new)
+    return found[0], found[1]
+
+
+def best_noise_correlation(
+    model: Any,
+    scheduler: Any,
+    climates: Sequence[ClimateTrajectory],
+    steps: int,
+    starts: int,
+    members: int,
+    candidates: Sequence[float],
+    **sampling: Any,
+) -> dict[str, float]:
+    """Return of each variable the correlation with which spread is most like error, in the mean of the leads.
+
+    Args:
+        model: An `AstroDatacubeForDiffusion`.
+        scheduler: Of `sampling_scheduler`.
+        climates: For validation.
+        steps: As of `ensemble_figures`.
+        starts: As there.
+        members: As there.
+        candidates: Among which to choose; all variables have the same at a time.
+        **sampling: As there.
+    """
+    names = [*model.config.level_variables, *model.config.surface_variables]
+    misses: dict[float, dict[str, float]] = {}
+    for candidate in candidates if len(candidates) > 1 else ():
+        figures = ensemble_figures(
+            model,
+            scheduler,
+            climates,
+            steps,
+            starts,
+            members,
+            noise_correlation=dict.fromkeys(names, candidate),
+            **sampling,
+        )
+        misses[candidate] = {
+            name: sum(abs(math.log(ratio)) if ratio > 0 else math.inf for ratio in ratios)
+            for name, ratios in figures["spread_skill_ratio"].items()
+        }
+    # Variables on levels are not scored yet, and have the least.
+    return {
+        name: min(candidates, key=lambda each: misses[each].get(name, 0.0)) if misses else candidates[0]
+        for name in names
+    }
 
 
 def ensemble_figures(

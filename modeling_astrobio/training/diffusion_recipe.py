@@ -43,7 +43,8 @@ class DiffusionEvaluationSection:
         starts: Ensembles of each held-out climate, from starts spread over it.
         inference_steps: Steps of the scheduler.
         guidance_scale: See `AstroDatacubeForDiffusion.sample`.
-        noise_correlation: Of the noise that a member begins with at a step, and that of its step before.
+        noise_correlation: Correlations of the noise that a member begins a step with, and that of its step before,
+            among which one is chosen for each variable on the validation climates.
         deterministic: Folder or Hub id of a forecasting model to compare with; by default `diffusion.forecast`.
     """
 
@@ -52,7 +53,7 @@ class DiffusionEvaluationSection:
     starts: int = 2
     inference_steps: int = 10
     guidance_scale: float = 1.0
-    noise_correlation: float = 0.0
+    noise_correlation: list[float] = field(default_factory=lambda: [0.0])
     deterministic: str | None = None
 
 
@@ -91,8 +92,9 @@ class DiffusionRecipe(Recipe):
             )
         check_constraint_names("diffusion.constraints", self.diffusion.constraints)
         evaluation = self.evaluation
-        if not 0 <= evaluation.noise_correlation <= 1:
-            raise RecipeError(f"evaluation.noise_correlation must be from 0 to 1; got {evaluation.noise_correlation}.")
+        correlations = evaluation.noise_correlation
+        if not correlations or not all(0 <= each <= 1 for each in correlations):
+            raise RecipeError(f"evaluation.noise_correlation must name numbers from 0 to 1; got {correlations}.")
         for name, number, least in (
             ("lead_steps", evaluation.lead_steps, 1),
             ("members", evaluation.members, 2),

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from data_scripts.splits import SPLIT_NAMES, normalise_object_name, split_of
+from data_scripts.splits import SPLIT_NAMES, normalise_object_name, split_of, splits_of_few
 
 
 @pytest.mark.parametrize("spelling", ["TRAPPIST-1", "trappist-1", "  Trappist-1\n"])
@@ -33,3 +33,25 @@ def test_shares_are_80_10_10():
 def test_empty_name_is_refused(name):
     with pytest.raises(ValueError, match="object_name must contain a character"):
         split_of(name)
+
+
+def test_few_objects_leave_no_split_empty():
+    # By their hashes all of them are for training.
+    names = [name for name in map(str, range(100)) if split_of(name) == "train"][:12]
+    found = splits_of_few(names)
+    assert found == splits_of_few(reversed(names))
+    assert [list(found.values()).count(split) for split in ("train", "validation", "test")] == [10, 1, 1]
+    # What the rule holds out is held out first.
+    held = next(name for name in map(str, range(100)) if split_of(name) == "test")
+    assert splits_of_few([*names, held])[held] == "test"
+    assert sorted(splits_of_few(names[:3]).values()) == ["test", "train", "validation"]
+
+
+def test_objects_that_are_not_too_few_are_split_by_the_rule():
+    names = [str(place) for place in range(60)]
+    assert splits_of_few(names) == {name: split_of(name) for name in names}
+
+
+def test_two_objects_cannot_be_split():
+    with pytest.raises(ValueError, match="object_names must be 3 at least, for train, validation, test; got 2"):
+        splits_of_few(["a", "b", "a"])

@@ -13,7 +13,7 @@ from recipe_runs import ENVIRONMENT, ROOT, interrupt_at, kill_after, load_script
 from transformers import AutoModelForTimeSeriesPrediction, AutoProcessor
 
 from data_scripts.climate.trajectories import shallow_water_worlds
-from modeling_astrobio import AstroDatacubeForForecasting, AstroDatacubeProcessor
+from modeling_astrobio import AstroDatacubeConfig, AstroDatacubeForForecasting, AstroDatacubeProcessor
 from modeling_astrobio.configuration_astro_datacube import PLANET_PARAMETERS
 from modeling_astrobio.training.checkpoints import verify_checkpoint
 from modeling_astrobio.training.datacube_baselines import RidgeForecast, climatology, persistence
@@ -275,12 +275,19 @@ def test_real_climates_are_read_and_trained_on(tmp_path):
         pytest.skip("no climate samples beside the repository")
     pytest.importorskip("xarray", reason="climates are xarray Datasets")
     from data_scripts.climate.trajectories import read_climates
-    from data_scripts.harness.errors import BuildError
-    from modeling_astrobio.configuration_astro_datacube import AstroDatacubeConfig
 
-    config = AstroDatacubeConfig.from_preset("nano")
-    with pytest.raises(BuildError, match="must hold planets for train, validation and test"):
-        read_climates(samples, config, 2_592_000.0)
+    config = AstroDatacubeConfig.from_preset("tiny")
+    splits = read_climates(samples, config, 2_592_000.0)
+    # Three planets, one with two files.
+    assert sorted(len(each) for each in splits.values()) == [1, 1, 2]
+    twice = next(climates for climates in splits.values() if len(climates) == 2)
+    assert torch.allclose(twice[0].planet, twice[1].planet, equal_nan=True)
+    arguments = ["tiny", "device=cpu", "cpu_threads=1", f"data.folder={samples}", "data.step_s=2592000.0"]
+    changes = ["forecast.constraints=[]", "evaluation.starts=2", f"output_dir={tmp_path / 'run'}"]
+    assert train_datacube.main([*arguments, *changes]) == 0
+    errors = json.loads((tmp_path / "run" / "result.json").read_text())["evaluation"]["relative_rmse"]["model"]
+    assert np.isfinite(list(errors.values())).all()
+    assert (tmp_path / "run" / "levels.png").is_file()
 
 
 def test_help_names_the_recipes():
