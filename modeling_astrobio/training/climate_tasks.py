@@ -10,9 +10,10 @@ from ..configuration_astro_datacube import AstroDatacubeConfig
 from .climate_recipe import ClimateRecipe
 from .datacube_data import ClimateTrajectory, ForecastRows, check_one_grid, climate_statistics
 from .errors import RecipeError
+from .filled_pictures import draw_filled
 from .hidden_values import hidden_batch
 from .level_pictures import draw_levels
-from .reconstruction_evaluation import reconstruction_figures
+from .reconstruction_evaluation import filled_state, reconstruction_figures
 from .sphere_symmetries import symmetric_copies
 from .steady_baselines import MeanClimate, NearestClimate, RidgeClimate
 from .steady_changes import changed_at_random
@@ -103,8 +104,16 @@ class Reconstruction:
         }
 
     def pictures(self, model: Any, folder: Path) -> dict[str, str]:
-        """Draw nothing."""
-        return {}
+        """Draw a held-out state with the first kind of hiding: of variables on levels that in the middle."""
+        planet = self.climates["test"][0]
+        kind, share = next((kind, share) for kind, share in self.settings.shares.items() if share > 0)
+        truth, read, filled = filled_state(model, planet, kind, share, self.settings.patch_cells)
+        levels = len(planet.levels)
+        middles = [place * levels + levels // 2 for place in range(len(self.config.level_variables))]
+        places = [*middles, *range(levels * len(middles), len(truth))]
+        names = [*self.config.level_variables, *self.config.surface_variables]
+        draw_filled(names, truth[places], read[places], filled[places], planet, folder / "filled.png")
+        return {"filled.png": f"a held-out state, hidden by {kind}"}
 
 
 class SteadyClimates:

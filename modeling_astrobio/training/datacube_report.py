@@ -8,6 +8,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from ..sphere_grid import area_mean, sphere_grid
+from .climate_maps import ClimateMaps
 from .datacube_data import ClimateTrajectory, batch_of_starts
 from .datacube_evaluation import model_forecasts
 from .level_pictures import draw_levels
@@ -82,18 +83,12 @@ def draw_forecast(model: Any, climate: ClimateTrajectory, steps: int, path: Path
     names = model.config.surface_variables
     figure = Figure(figsize=(15, 2.6 * len(names)), layout="constrained")
     panels = figure.subplots(len(names), 4, squeeze=False)
-    extent = (0.0, 360.0, float(climate.latitude_deg.min()), float(climate.latitude_deg.max()))
-    origin = "upper" if climate.latitude_deg[0] > climate.latitude_deg[-1] else "lower"
+    maps = ClimateMaps(figure, climate.latitude_deg, climate.longitude_deg)
     for row, name in enumerate(names):
         last = {"truth": truth[row, -1], "forecast": predicted[row, -1]}
-        low, high = float(last["truth"].min()), float(last["truth"].max())
         for column, (what, field) in enumerate(last.items()):
-            axes = panels[row][column]
-            image = axes.imshow(
-                field.numpy(), extent=extent, origin=origin, aspect="auto", vmin=low, vmax=high, cmap="viridis"
-            )
-            axes.set_title(f"{name}, {what}, {steps * climate.step_s / 3600:.0f} h", fontsize=9)
-            figure.colorbar(image, ax=axes)
+            title = f"{name}, {what}, {steps * climate.step_s / 3600:.0f} h"
+            maps.draw(panels[row][column], field, last["truth"], title)
             panels[row][2].plot(field.mean(-1).numpy(), climate.latitude_deg.numpy(), label=what)
         panels[row][2].set_title(f"{name}, zonal mean", fontsize=9)
         panels[row][2].legend(fontsize=7)

@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ..sphere_grid import area_mean, sphere_grid
+from .climate_maps import ClimateMaps, finite_range
 from .datacube_data import ClimateTrajectory
 
 
@@ -32,24 +33,22 @@ def draw_levels(
     matplotlib.use("agg")
     latitude, levels = climate.latitude_deg.double(), climate.levels.double()
     weights = sphere_grid(climate.latitude_deg, climate.longitude_deg).cell_weights
-    half_cell = float(climate.longitude_deg[1] - climate.longitude_deg[0]) / 2
-    west = float(climate.longitude_deg[0]) - half_cell
-    extent = (west, west + 360.0, float(latitude.min()), float(latitude.max()))
-    origin = "upper" if latitude[0] > latitude[-1] else "lower"
     middle = len(levels) // 2
     figure = Figure(figsize=(18, 2.8 * len(names)), layout="constrained")
+    maps = ClimateMaps(figure, latitude, climate.longitude_deg)
     panels = figure.subplots(len(names), 5, squeeze=False)
     for row, name in enumerate(names):
         both = {"truth": truth[row].double(), "predicted": predicted[row].double()}
         for column, (what, field) in enumerate(both.items()):
             section, map_axes = panels[row][column], panels[row][3 + column]
             zonal, shown = both["truth"].nanmean(-1), both["truth"][middle]
+            low, high = finite_range(zonal)
             image = section.pcolormesh(
                 latitude.numpy(),
                 levels.numpy(),
                 field.nanmean(-1).numpy(),
-                vmin=_least(zonal),
-                vmax=_most(zonal),
+                vmin=low,
+                vmax=high,
                 shading="nearest",
             )
             section.set_ylim(1.0, 0.0)
@@ -57,26 +56,9 @@ def draw_levels(
             section.set_xlabel("latitude (degrees)", fontsize=8)
             section.set_ylabel("pressure / surface pressure", fontsize=8)
             figure.colorbar(image, ax=section)
-            image = map_axes.imshow(
-                field[middle].numpy(),
-                extent=extent,
-                origin=origin,
-                aspect="auto",
-                vmin=_least(shown),
-                vmax=_most(shown),
-            )
-            map_axes.set_title(f"{name} at {float(levels[middle]):.2f}, {what}", fontsize=9)
-            figure.colorbar(image, ax=map_axes)
+            maps.draw(map_axes, field[middle], shown, f"{name} at {float(levels[middle]):.2f}, {what}")
             panels[row][2].plot(area_mean(field, weights).numpy(), levels.numpy(), label=what)
         panels[row][2].set_ylim(1.0, 0.0)
         panels[row][2].set_title(f"{name}, global mean", fontsize=9)
         panels[row][2].legend(fontsize=7)
     figure.savefig(path, dpi=90)
-
-
-def _least(field: torch.Tensor) -> float:
-    return float(field[field.isfinite()].min()) if field.isfinite().any() else 0.0
-
-
-def _most(field: torch.Tensor) -> float:
-    return float(field[field.isfinite()].max()) if field.isfinite().any() else 1.0

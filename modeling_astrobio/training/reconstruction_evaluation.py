@@ -17,7 +17,7 @@ from .sphere_filling import filled_linearly, filled_with_nearest
 from .steady_data import field_variables, stacked_fields
 
 
-__all__ = ["reconstruction_figures"]
+__all__ = ["filled_state", "reconstruction_figures"]
 
 
 @torch.no_grad()
@@ -66,6 +66,21 @@ def reconstruction_figures(
     return found
 
 
+@torch.no_grad()
+def filled_state(
+    model: Any, climate: ClimateTrajectory, kind: str, share: float, patch_cells: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return what is true of a climate's first state, what is left of it, and what a model fills in, each (C, Y, X).
+
+    Arguments as of `reconstruction_figures`, and `hidden_values.hidden_masks`.
+    """
+    window = model.config.num_input_steps
+    batch = batch_of_starts(climate, [window - 1], window, torch.device("cpu"))
+    row = hidden_batch(batch, {kind: share}, patch_cells, torch.Generator().manual_seed(0))
+    truth, read = (_stacked(row, end) for end in ("labels", "fields"))
+    return truth, read, _filled_by(model, row)
+
+
 def _errors(
     model: Any, climate: ClimateTrajectory, rows: Sequence[Mapping[str, torch.Tensor]], kind: str
 ) -> dict[str, dict[str, float]]:
@@ -79,8 +94,7 @@ def _errors(
     )
     squares: dict[str, torch.Tensor] = {}
     for row in rows:
-        truth = stacked_fields(*(_of_row(row, f"{part}_labels") for part in ("level", "surface"))).double()
-        read = stacked_fields(*(_of_row(row, f"{part}_fields") for part in ("level", "surface"))).double()
+        truth, read = (_stacked(row, end) for end in ("labels", "fields"))
         predicted = {"climatology": climatology, "model": _filled_by(model, row)}
         if kind != "variables":
             predicted |= {"nearest": filled_with_nearest(read, grid), "linear": filled_linearly(read, grid)}
@@ -101,11 +115,13 @@ def _errors(
     return found
 
 
-def _of_row(row: Mapping[str, torch.Tensor], name: str) -> torch.Tensor | None:
-    """The last state of fields, or the labels, of a batch of one row."""
-    if name not in row:
-        return None
-    return row[name][0, :, -1] if name.endswith("fields") else row[name][0]
+def _stacked(row: Mapping[str, torch.Tensor], end: str) -> torch.Tensor:
+    """The last state of the `fields`, or the `labels`, of a batch of one row, shape (C, Y, X)."""
+    level, surface = (
+        None if name not in row else row[name][0, :, -1] if end == "fields" else row[name][0]
+        for name in (f"level_{end}", f"surface_{end}")
+    )
+    return stacked_fields(level, surface).double()
 
 
 def _filled_by(model: Any, row: Mapping[str, torch.Tensor]) -> torch.Tensor:

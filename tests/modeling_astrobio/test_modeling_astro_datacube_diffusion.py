@@ -151,7 +151,7 @@ def test_drawn_states_keep_the_constraints():
 def test_wrong_inputs_are_refused():
     model = model_of()
     batch = noisy_batch(model)
-    with pytest.raises(ValueError, match=r"noisy_level must have the axes of level_fields without time, \(.*\); got None"):
+    with pytest.raises(ValueError, match=r"noisy_level must have the axes of level_fields without time, .*; got None"):
         model(**{**batch, "noisy_level": None})
     with pytest.raises(ValueError, match="noise_level must be given"):
         model(**{**batch, "noise_level": None})

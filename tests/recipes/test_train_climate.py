@@ -62,7 +62,8 @@ def test_a_run_leaves_model_processor_figures_and_card(runs, task, auto_class, m
     assert {"model", "loss.png", "result.json", "plan.json", "recipe.yaml", "checkpoint-6", "report.html"} <= {
         path.name for path in run.iterdir()
     }
-    assert (run / "levels.png").is_file() == (task == "steady")
+    picture = "levels.png" if task == "steady" else "filled.png"
+    assert (run / picture).read_bytes()[:4] == b"\x89PNG"
     model = auto_class.from_pretrained(run / "model")
     assert isinstance(model, model_class)
     processor = AutoProcessor.from_pretrained(run / "model")
