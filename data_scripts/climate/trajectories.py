@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from data_scripts.climate.shallow_water import integrate, random_planets, random_start, transform
+from data_scripts.climate.variables import ATMOSPHERE, SURFACE
 from data_scripts.harness.errors import BuildError
 from data_scripts.splits import splits_of_few
 from modeling_astrobio import AstroDatacubeConfig
@@ -30,6 +31,8 @@ _MOLAR_GAS_CONSTANT = 8.31446261815324
 _DAY_S = 86_400.0
 # Where ExoPlaSim puts the star of a synchronous planet.
 _SUBSTELLAR_DEG = 180.0
+# As `read_cube` gives them.
+_UNITS = {variable.name: variable.unit for variable in (*ATMOSPHERE, *SURFACE)}
 # Of ten, which worlds are held out.
 _VALIDATION, _TEST = (8,), (4, 9)
 
@@ -89,6 +92,7 @@ def shallow_water_worlds(
                 longitude_deg=longitude,
                 planet=torch.tensor([known.get(name, np.nan) for name in planet_parameters], dtype=torch.float32),
                 step_s=step_s,
+                units={"h": "m", "u": "m s-1", "v": "m s-1"},
             )
         )
     return splits
@@ -144,6 +148,7 @@ def cube_trajectory(cube: Any, config: AstroDatacubeConfig, step_s: float) -> Cl
     order = np.argsort(cube.levels)
     levels = cube.levels[order] / (planet.dry_surface_pressure_pa if cube.level_kind == "pressure" else 1.0)
     columns = np.argsort(cube.longitude_deg)
+    named = (*config.level_variables, *config.surface_variables, *config.forcing_variables)
     level = _fields(cube.atmosphere, config.level_variables, len(cube.time))[..., order, :, :][..., columns]
     surface = _fields(cube.surface, config.surface_variables, len(cube.time))[..., columns]
     forcing = _fields(cube.surface, config.forcing_variables, len(cube.time))[..., columns]
@@ -157,6 +162,7 @@ def cube_trajectory(cube: Any, config: AstroDatacubeConfig, step_s: float) -> Cl
         longitude_deg=torch.from_numpy(cube.longitude_deg[columns]),
         planet=torch.tensor([known.get(name, np.nan) for name in config.planet_parameters], dtype=torch.float32),
         step_s=step_s,
+        units={name: _UNITS[name] for name in named if name in _UNITS},
     )
 
 

@@ -1,12 +1,13 @@
 """Maps of fields on a panel of a picture, rows and columns where they lie on the globe."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 
 
-__all__ = ["ClimateMaps", "finite_range"]
+__all__ = ["ClimateMaps", "finite_range", "with_unit"]
 
 
 class ClimateMaps:
@@ -47,3 +48,9 @@ def finite_range(field: torch.Tensor) -> tuple[float, float]:
     """Return the least and the greatest finite value; 0 and 1 where there is none."""
     known = field[field.isfinite()]
     return (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
+
+
+def with_unit(name: str, units: Mapping[str, str]) -> str:
+    """Return a variable's name with its unit in brackets, where that is known and not 1."""
+    unit = units.get(name, "1")
+    return name if unit == "1" else f"{name} ({unit})"

@@ -5,7 +5,7 @@ latitudes, X longitudes, N parameters of a planet.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class ClimateTrajectory:
         longitude_deg: Shape (X,).
         planet: Shape (N,).
         step_s: Time between states, s.
+        units: Of the variables, as CF writes them.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ClimateTrajectory:
     longitude_deg: torch.Tensor
     planet: torch.Tensor
     step_s: float
+    units: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def num_states(self) -> int:
@@ -155,7 +157,7 @@ def batch_of_starts(
 
 
 def climate_statistics(climates: Sequence[ClimateTrajectory], config: AstroDatacubeConfig) -> dict[str, Any]:
-    """Return the statistics of training climates, see `datacube_statistics`.
+    """Return the statistics and units of training climates, see `datacube_statistics`.
 
     Raises:
         DataError: If a variable on levels has no value anywhere.
@@ -165,8 +167,11 @@ def climate_statistics(climates: Sequence[ClimateTrajectory], config: AstroDatac
         {name: getattr(climate, name) for name in fields if getattr(climate, name) is not None} for climate in climates
     ]
     names = {kind: getattr(config, f"{kind}_variables") for kind in ("level", "surface", "forcing")}
+    units: dict[str, str] = {}
+    for climate in climates:
+        units.update(climate.units)
     try:
-        return fit_statistics(items, names, config.vector_variables, config.planet_parameters)
+        return fit_statistics(items, names, config.vector_variables, config.planet_parameters, units)
     except CubeError as error:
         raise DataError(str(error)) from error
 

@@ -8,7 +8,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from ..sphere_grid import area_mean, sphere_grid
-from .climate_maps import ClimateMaps
+from .climate_maps import ClimateMaps, with_unit
 from .datacube_data import ClimateTrajectory, batch_of_starts
 from .datacube_evaluation import model_forecasts
 from .level_pictures import draw_levels
@@ -84,7 +84,7 @@ def draw_forecast(model: Any, climate: ClimateTrajectory, steps: int, path: Path
     figure = Figure(figsize=(15, 2.6 * len(names)), layout="constrained")
     panels = figure.subplots(len(names), 4, squeeze=False)
     maps = ClimateMaps(figure, climate.latitude_deg, climate.longitude_deg)
-    for row, name in enumerate(names):
+    for row, name in enumerate(with_unit(name, climate.units) for name in names):
         last = {"truth": truth[row, -1], "forecast": predicted[row, -1]}
         for column, (what, field) in enumerate(last.items()):
             title = f"{name}, {what}, {steps * climate.step_s / 3600:.0f} h"

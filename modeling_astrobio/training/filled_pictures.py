@@ -7,7 +7,7 @@ import matplotlib
 import torch
 from matplotlib.figure import Figure
 
-from .climate_maps import ClimateMaps
+from .climate_maps import ClimateMaps, with_unit
 from .datacube_data import ClimateTrajectory
 
 
@@ -36,7 +36,7 @@ def draw_filled(
     figure = Figure(figsize=(18, 2.6 * len(names)), layout="constrained")
     maps = ClimateMaps(figure, climate.latitude_deg, climate.longitude_deg)
     panels = figure.subplots(len(names), 4, squeeze=False)
-    for row, name in enumerate(names):
+    for row, name in enumerate(with_unit(name, climate.units) for name in names):
         off = (filled[row] - truth[row]).masked_fill(read[row].isfinite(), torch.nan)
         greatest = off.abs().nan_to_num().max()
         maps.draw(panels[row][0], truth[row], truth[row], f"{name}, truth")

@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ..sphere_grid import area_mean, sphere_grid
-from .climate_maps import ClimateMaps, finite_range
+from .climate_maps import ClimateMaps, finite_range, with_unit
 from .datacube_data import ClimateTrajectory
 
 
@@ -37,7 +37,7 @@ def draw_levels(
     figure = Figure(figsize=(18, 2.8 * len(names)), layout="constrained")
     maps = ClimateMaps(figure, latitude, climate.longitude_deg)
     panels = figure.subplots(len(names), 5, squeeze=False)
-    for row, name in enumerate(names):
+    for row, name in enumerate(with_unit(name, climate.units) for name in names):
         both = {"truth": truth[row].double(), "predicted": predicted[row].double()}
         for column, (what, field) in enumerate(both.items()):
             section, map_axes = panels[row][column], panels[row][3 + column]

@@ -121,6 +121,28 @@ def test_the_saved_model_predicts_a_planet_from_its_file(runs, planets):
     assert np.isfinite(predicted["ta"]).all()
 
 
+def test_the_processor_knows_the_units_of_the_training_data(runs, planets):
+    import xarray
+
+    # A forecast reads fields; the steady model's statistics are of the same files.
+    from modeling_astrobio import AstroDatacubeProcessor
+
+    statistics = AutoProcessor.from_pretrained(runs / "steady" / "model").statistics
+    assert statistics["units"]["ps"] == "Pa"
+    assert statistics["units"]["ua"] == "m s-1"
+    names = {"level_variables": ["ta", "ua"], "surface_variables": ["ps"], "forcing_variables": []}
+    processor = AstroDatacubeProcessor(**names, statistics=statistics, num_input_steps=1)
+    planet = {"stellar_flux_w_m2": 900.0, "gravity_m_s2": 9.0}
+    with xarray.open_dataset(sorted(planets.glob("*.nc"))[0], decode_times=False) as data:
+        read = processor(data, planet)["surface_fields"]
+        other = data.copy()
+        other["ps"] = (data["ps"] / 100).assign_attrs(data["ps"].attrs, units="hPa")
+        torch.testing.assert_close(processor(other, planet)["surface_fields"], read)
+        other["ps"] = data["ps"].assign_attrs(units="kg")
+        with pytest.raises(ValueError, match="ps.* must be in a unit of the dimension of 'Pa'; got 'kg'"):
+            processor(other, planet)
+
+
 def test_the_star_of_synchronous_planets_alone_is_told(planets):
     from data_scripts.climate.cube_file import read_cube
     from data_scripts.climate.trajectories import cube_trajectory
