@@ -122,11 +122,16 @@ class DiffusionTask(TrainingTask[DiffusionRecipe]):
             noise_correlation=correlation,
             **sampling,
         )
-        figures = {"noise_correlation": correlation, **figures}
+        figures = {
+            "departs_from_forecast": model.forecast is not None,
+            "noise_correlation": correlation,
+            **figures,
+        }
         return {"data": section, "evaluation": figures}
 
     def report(self, trainer: DiffusionTrainer, run_dir: Path, result: dict[str, Any]) -> None:
-        """Write card and plot, and say where everything is."""
+        """Write card, scheduler and plot, and say where everything is."""
+        sampling_scheduler(self.recipe.diffusion.kind).save_pretrained(run_dir / "model")
         write_ensemble_card(result, CARD_TEMPLATE, run_dir / "model" / "README.md", self.recipe.diffusion.kind)
         plot_losses(trainer.state.log_history, run_dir / "loss.png", "mean square error of what is predicted of noise")
         print_files(run_dir, ("loss.png", "loss plot"))

@@ -139,7 +139,7 @@ def test_the_processor_knows_the_units_of_the_training_data(runs, planets):
         other["ps"] = (data["ps"] / 100).assign_attrs(data["ps"].attrs, units="hPa")
         torch.testing.assert_close(processor(other, planet)["surface_fields"], read)
         other["ps"] = data["ps"].assign_attrs(units="kg")
-        with pytest.raises(ValueError, match="ps.* must be in a unit of the dimension of 'Pa'; got 'kg'"):
+        with pytest.raises(ValueError, match=r"ps.* must be in a unit of the dimension of 'Pa'; got 'kg'"):
             processor(other, planet)
 
 

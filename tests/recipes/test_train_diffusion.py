@@ -12,6 +12,8 @@ from transformers import AutoModelForPreTraining
 
 pytest.importorskip("diffusers", reason="noise is that of diffusers: pip install 'modeling_astrobio[climate]'")
 
+from diffusers import DPMSolverMultistepScheduler
+
 from modeling_astrobio import AstroDatacubeForDiffusion, AstroDatacubeForForecasting
 from modeling_astrobio.modeling_astro_datacube_heads import CubePrediction
 from modeling_astrobio.training.datacube_diffusion_trainer import sampling_scheduler
@@ -71,6 +73,12 @@ def test_run_leaves_a_model_and_its_scores(run, forecast):
     assert f"| fair CRPS | {evaluation['fair_crps']['h'][0]:.3f} |" in card
     assert "mean absolute error of a deterministic forecast" in card
     assert "by flow matching" in card
+    assert "departure from a forecast" in card
+    scheduler = DPMSolverMultistepScheduler.from_pretrained(run / "model")
+    wanted = sampling_scheduler("flow").config
+    assert {name: scheduler.config[name] for name in wanted if name[0] != "_"} == {
+        name: value for name, value in wanted.items() if name[0] != "_"
+    }
 
 
 @pytest.mark.parametrize("way", ["interrupted", "killed"])
