@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from .datacube_recipe import CLIMATE_TRAINING_DEFAULTS, DatacubeDataSection, check_constraint_names
 from .errors import RecipeError
+from .loss_guard import StabilitySection
 from .preset_model import PresetModelSection
 from .recipe import Recipe
 
@@ -66,6 +67,8 @@ class DiffusionRecipe(Recipe):
         data: See `DatacubeDataSection`.
         diffusion: See `DiffusionSection`.
         evaluation: See `DiffusionEvaluationSection`.
+        stability: See `StabilitySection`. Losses of random noise levels, of planets still and stormy, scatter far: only
+            what is out of all proportion is a fault.
     """
 
     kind = "diffusion"
@@ -75,6 +78,7 @@ class DiffusionRecipe(Recipe):
     data: DatacubeDataSection = field(default_factory=DatacubeDataSection)
     diffusion: DiffusionSection = field(default_factory=DiffusionSection)
     evaluation: DiffusionEvaluationSection = field(default_factory=DiffusionEvaluationSection)
+    stability: StabilitySection = field(default_factory=lambda: StabilitySection(spike_sigma=20.0))
 
     def check(self) -> None:
         """Refuse values that contradict one another."""
