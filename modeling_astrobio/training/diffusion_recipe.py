@@ -67,8 +67,8 @@ class DiffusionRecipe(Recipe):
         data: See `DatacubeDataSection`.
         diffusion: See `DiffusionSection`.
         evaluation: See `DiffusionEvaluationSection`.
-        stability: See `StabilitySection`. Losses of random noise levels, of planets still and stormy, scatter far: only
-            what is out of all proportion is a fault.
+        stability: See `StabilitySection`. Losses of random noise levels, of planets still and stormy, scatter far:
+            only what is out of all proportion is a fault.
     """
 
     kind = "diffusion"
