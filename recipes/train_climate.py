@@ -5,10 +5,11 @@
 
 With task=reconstruct patches, variables and values of a state are hidden; climates are those of
 recipes/train_datacube.py: worlds of shallow water, or files in FOLDER. With task=steady a climate is the mean of the
-last states of a file in FOLDER, and the model knows of the planet and its ground alone. RECIPE is a name in
-recipes/climate (default: nano) or a YAML file. The run's folder holds the resolved recipe, plan, checkpoints, model
-with its processor, loss plot, result JSON and model card. Needs the extra climate: pip install -c constraints.txt -e
-'.[climate]'
+last states of a file in FOLDER, and the model knows of the planet and its ground alone; the recipe steady has the
+embedded climates. RECIPE is a name in recipes/climate (default: nano) or a YAML file. The run's folder holds the
+resolved recipe, plan, checkpoints, model with its processor, loss plot, a picture, result JSON and model card.
+
+Needs the extra climate: pip install -c constraints.txt -e '.[climate]'
 """
 
 import sys

@@ -9,6 +9,7 @@ import torch
 
 from data_scripts.climate.shallow_water import integrate, random_planets, random_start, transform
 from data_scripts.climate.variables import ATMOSPHERE, SURFACE
+from data_scripts.embedded.climates import EMBEDDED_CLIMATES
 from data_scripts.harness.errors import BuildError
 from data_scripts.splits import splits_of_few
 from modeling_astrobio import AstroDatacubeConfig
@@ -47,8 +48,9 @@ def open_climates(data: DatacubeDataSection, config: AstroDatacubeConfig) -> dic
         return shallow_water_worlds(
             data.worlds, data.rows, data.states, data.step_s, data.seed, config.planet_parameters
         )
+    folder = EMBEDDED_CLIMATES if data.folder == "embedded" else Path(data.folder)
     try:
-        return read_climates(Path(data.folder), config, data.step_s)
+        return read_climates(folder, config, data.step_s)
     except BuildError as error:
         raise DataError(f"data.folder={data.folder!r} cannot be read: {error}") from error
 

@@ -118,5 +118,6 @@ class ClimateRecipe(Recipe):
                 raise RecipeError(f"{task} is read with task={task} alone; got task={self.task}. Remove the section.")
         if self.task == "steady" and self.data.folder is None:
             raise RecipeError(
-                "data.folder must be given with task=steady: worlds of shallow water have no steady climate; got None."
+                "data.folder must be given with task=steady, a folder or embedded: worlds of shallow water have no "
+                "steady climate; got None."
             )

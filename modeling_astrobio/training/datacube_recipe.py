@@ -33,8 +33,8 @@ class DatacubeDataSection:
     """Which climates to train on.
 
     Attributes:
-        folder: Folder of NetCDF files or Zarr stores, a planet each, with states one after another; `None` makes
-            worlds of shallow water.
+        folder: Folder of NetCDF files or Zarr stores, a planet each, with states one after another; "embedded" is the
+            package's own, steady climates of ExoPlaSim of one state each; `None` makes worlds of shallow water.
         worlds: How many of these to make, of which one in eight is for validation and two for the test.
         rows: Latitudes of their grid; it has twice as many longitudes.
         states: States of each.

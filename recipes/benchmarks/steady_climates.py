@@ -1,9 +1,10 @@
 """Steady climates of held-out planets: mean of the planets, nearest planet, ridge regression, and AstroDatacube.
 
-    python recipes/benchmarks/steady_climates.py --folder FOLDER [--seed 0] [--minutes 1.5] [--clock cpu]
+    python recipes/benchmarks/steady_climates.py [--folder FOLDER --states 4] [--seed 0] [--minutes 1.5] [--clock cpu]
 
-FOLDER holds files of ExoPlaSim, a planet each (`python -m data_scripts.climate.make_cubes --years 1 --set mldepth=2
---set obliquity=0`). A climate is the mean of the last 4 of its 12 means over time; those before are spin-up. Every
+Planets are the embedded ones of ExoPlaSim, means of the last months of a model year on a coarse grid, or those of
+FOLDER (`python -m data_scripts.climate.make_cubes --years 1 --set mldepth=2 --set obliquity=0`), of whose files a
+climate is the mean of the last 4 of 12 means over time; those before are spin-up. Every
 planet is held out once, in one of 5 folds. Each run of a seed is added to results/steady_climates.json, beside the
 planets and the baselines, which need no training; `astro_and_ridge` is the mean of what these two predict. Whether a
 climate is in equilibrium is said of each planet, by the mean flux into it.
@@ -25,6 +26,7 @@ from timed_training import train_for
 
 from data_scripts.climate.cube_file import read_cube
 from data_scripts.climate.trajectories import cube_trajectory
+from data_scripts.embedded.climates import EMBEDDED_CLIMATES
 from modeling_astrobio import AstroDatacubeConfig, AstroDatacubeForSteadyState
 from modeling_astrobio.training.datacube_data import ClimateTrajectory, collate_climates
 from modeling_astrobio.training.hardware import describe_hardware, package_versions
@@ -41,7 +43,7 @@ from modeling_astrobio.training.steady_data import (
 from modeling_astrobio.training.steady_evaluation import Predictor, mean_errors, model_climate, relative_errors
 
 
-STEADY_STATES, FOLDS, BATCH = 4, 5, 4
+FOLDS, BATCH = 5, 4
 # W m-2: mean flux into the planet within which a climate is said to be in equilibrium.
 EQUILIBRIUM_W_M2 = 1.0
 RIDGE_STRENGTHS = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -55,13 +57,13 @@ VARIABLES = {
 }
 
 
-def read_planets(folder: Path) -> tuple[list[ClimateTrajectory], list[dict[str, Any]]]:
+def read_planets(folder: Path, states: int) -> tuple[list[ClimateTrajectory], list[dict[str, Any]]]:
     """Return steady climates, and of each its settings, residual and label."""
     config = AstroDatacubeConfig(**VARIABLES)
     climates, described = [], []
     for path in sorted(folder.glob("*.nc")):
         cube = read_cube(path)
-        climate = steady_climate(cube_trajectory(cube, config, step_s=1.0), STEADY_STATES)
+        climate = steady_climate(cube_trajectory(cube, config, step_s=1.0), states)
         residual = radiation_residual_w_m2(climate, config.surface_variables)
         assert residual is not None
         climates.append(climate)
@@ -111,7 +113,8 @@ def trained_model(climates: Sequence[ClimateTrajectory], parsed: argparse.Namesp
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, default=EMBEDDED_CLIMATES)
+    parser.add_argument("--states", type=int, default=1, help="the last ones of a file, whose mean is the climate")
     parser.add_argument("--seed", type=int, default=0, help="of the model; folds are the same")
     parser.add_argument("--minutes", type=float, default=1.5, help="of training, for each fold")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
@@ -123,7 +126,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=RESULTS / "steady_climates.json")
     parsed = parser.parse_args()
     torch.set_num_threads(1)
-    climates, planets = read_planets(parsed.folder)
+    climates, planets = read_planets(parsed.folder, parsed.states)
     if len(climates) < 2 * FOLDS:
         parser.error(f"--folder must hold at least {2 * FOLDS} planets; it has {len(climates)}")
     errors: dict[str, list[dict[str, float]]] = {}
@@ -152,7 +155,8 @@ def main() -> int:
         print(f"fold {fold}", {name: round(mean_errors(of)["mean"], 3) for name, of in errors.items()}, flush=True)
     held_out_names = [name for fold in of_folds for name in fold["held_out"]]
     shared = {
-        "steady_states": STEADY_STATES,
+        "steady_states": parsed.states,
+        "grid": [len(axis) for axis in (climates[0].levels, climates[0].latitude_deg, climates[0].longitude_deg)],
         "equilibrium_w_m2": EQUILIBRIUM_W_M2,
         "planets": planets,
         "baselines": {name: mean_errors(errors[name]) for name in ("mean", "nearest", "ridge")},

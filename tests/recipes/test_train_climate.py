@@ -206,6 +206,23 @@ def test_mistakes_end_in_one_line(arguments, task, change, message, tmp_path, ca
     assert error.startswith("error: ")
 
 
+def test_the_embedded_planets_are_trained_on(tmp_path):
+    pytest.importorskip("cf_xarray", reason="the extra climate is not installed")
+    arguments = ["steady", "device=cpu", "cpu_threads=1", "training.max_steps=4", f"output_dir={tmp_path / 'run'}"]
+    assert train_climate.main(arguments) == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))
+    assert result["data"]["name"] == "embedded"
+    assert result["data"]["train"] > 8
+    # Nobody should take them for climates in equilibrium.
+    residuals = [each for several in result["evaluation"]["radiation_residual_w_m2"].values() for each in several]
+    assert max(map(abs, residuals)) > 1
+    statistics = AutoProcessor.from_pretrained(tmp_path / "run" / "model").statistics
+    assert statistics["units"]["rlut"] == "W m-2"
+    # Outgoing radiation counts downward, and planets are neither frozen through nor boiling.
+    assert statistics["variables"]["rlut"]["mean"] < -100
+    assert 200 < statistics["variables"]["ts"]["mean"] < 320
+
+
 def test_a_forecast_of_planets_with_levels_is_drawn(planets, tmp_path):
     config = AstroDatacubeConfig.from_preset("tiny")
     # A year of 360 days in as many parts as there are states.
