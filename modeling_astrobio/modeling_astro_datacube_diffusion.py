@@ -9,7 +9,7 @@ Shape suffixes: B batch, M members, V variables on levels, S at the surface, F f
 levels, Y latitudes, X longitudes, N parameters of a planet.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -238,6 +238,7 @@ class AstroDatacubeForDiffusion(CubePredictor):
         guidance_scale: float = 1.0,
         generator: torch.Generator | None = None,
         noise: Pair | None = None,
+        ledger: Mapping[str, torch.Tensor] | None = None,
         **inputs: torch.Tensor,
     ) -> CubePrediction:
         """Draw next states.
@@ -250,6 +251,8 @@ class AstroDatacubeForDiffusion(CubePredictor):
             guidance_scale: Weight of what the planet's parameters add to a prediction without them (Ho and Salimans
                 2022, arXiv:2207.12598); 1 is the model as it was trained.
             generator: Of the random numbers.
+            ledger: Of the step before, where this one follows a drawn one, of B * M rows; by default that of the last
+                state.
             noise: What to begin with instead of these, of `noise`: of the shape of the fields that are returned.
             **inputs: Those of `forward` but for the noise.
 
@@ -283,7 +286,7 @@ class AstroDatacubeForDiffusion(CubePredictor):
             # One sample of all variables, so that a scheduler of several steps keeps one history.
             flat = scheduler.step(_flat(predicted), timestep, _flat(noisy), return_dict=True).prev_sample
             noisy = _unflat(flat, sizes, noisy)
-        return self._drawn(inputs, origin, noisy)
+        return self._drawn(inputs, origin, noisy, ledger)
 
     @staticmethod
     def noise(fields: Pair, generator: torch.Generator | None = None) -> Pair:
@@ -315,7 +318,13 @@ class AstroDatacubeForDiffusion(CubePredictor):
         )
         return guided[0], guided[1]
 
-    def _drawn(self, inputs: dict[str, torch.Tensor], origin: ChangeOrigin, changes: Pair) -> CubePrediction:
+    def _drawn(
+        self,
+        inputs: dict[str, torch.Tensor],
+        origin: ChangeOrigin,
+        changes: Pair,
+        ledger: Mapping[str, torch.Tensor] | None,
+    ) -> CubePrediction:
         planet = inputs["planet"]
         levels = inputs.get("levels", planet.new_zeros(len(planet), 0))
         states = (inputs.get("level_fields"), inputs.get("surface_fields"))
@@ -324,13 +333,13 @@ class AstroDatacubeForDiffusion(CubePredictor):
             None if field is None or change is None else field + scale[..., None, None] * change
             for field, change, scale in zip(origin.fields, changes, origin.scales, strict=True)
         ]
-        residuals = ledger = None
+        residuals = None
         if self.config.constraints:
             work = work_grid(inputs["latitude_deg"][0], inputs["longitude_deg"][0], self.config)
             physics = CubePhysics(
                 self.config, work, levels, planet, inputs.get("forcing_fields"), inputs["lead_time_s"]
             )
-            fields, residuals, ledger = physics.corrected(before, fields, None, training=False)
+            fields, residuals, ledger = physics.corrected(before, fields, ledger, training=False)
         return CubePrediction(level_fields=fields[0], surface_fields=fields[1], residuals=residuals, ledger=ledger)
 
 

@@ -62,12 +62,14 @@ def draw_ensemble(
     ]
     states, residuals = [], []
     noise: Pair | None = None
+    ledger = None
     for _ in range(steps):
         fields = {"level_fields": window[0], "surface_fields": window[1]}
         read = {name: value for name, value in fields.items() if value is not None}
         fresh = model.noise(tuple(None if each is None else each[:, :, -1] for each in window), generator)
         noise = fresh if noise is None else _red(noise, fresh, correlations)
-        drawn = model.sample(scheduler, noise=noise, **read, **batch, **sampling)
+        drawn = model.sample(scheduler, noise=noise, ledger=ledger, **read, **batch, **sampling)
+        ledger = drawn.ledger
         states.append(drawn.surface_fields.cpu())
         residuals.append({name: value.max().item() for name, value in (drawn.residuals or {}).items()})
         window = next_window(window, drawn)

@@ -6,6 +6,7 @@ from datacube_batches import cube_batch, randomised, tiny_config
 from test_modeling_astro_datacube_heads import LEAD, air_problem, labels_of
 
 from modeling_astrobio import AstroDatacubeForDiffusion
+from modeling_astrobio.modeling_astro_datacube_heads import next_window
 from modeling_astrobio.training.datacube_diffusion_trainer import noised, training_scheduler
 from modeling_astrobio.training.errors import RecipeError
 
@@ -146,6 +147,23 @@ def test_drawn_states_keep_the_constraints():
     assert drawn.residuals["dry_mass"].shape == (4,)
     limits = {"positive_water": 0.0, "hydrostatic": 1e-4}
     assert all(values.max() <= limits.get(name, 1e-6) for name, values in drawn.residuals.items())
+
+
+def test_states_drawn_one_after_another_keep_the_first_ledger():
+    forecasting, batch = air_problem()
+    model = randomised(AstroDatacubeForDiffusion(forecasting.config)).eval()
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    first = model.sample(scheduler, 1, 2, **batch)
+    window = (batch["level_fields"], batch["surface_fields"])
+    level, surface = next_window(window, first)
+    after = {**batch, "level_fields": level, "surface_fields": surface}
+    second = model.sample(scheduler, 1, 2, ledger=first.ledger, **after)
+    # Dry mass is pinned to what the first state held, to the last bit, and not to what rounding left of it.
+    assert torch.equal(second.ledger["dry_mass"], first.ledger["dry_mass"])
+    assert second.residuals["dry_mass"].max() <= 1e-6
+    # What a drawn state holds is not what a climate may: opened anew, it would be refused.
+    with pytest.raises(ValueError, match="ps must be in Pa, above 0"):
+        model.sample(scheduler, 1, 2, **after)
 
 
 def test_wrong_inputs_are_refused():
