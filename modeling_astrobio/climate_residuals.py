@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 import torch
 
 from .climate_levels import layer_mass
+from .climate_planet import PlanetParameters
 from .climate_state import EVAPORATION, GEOPOTENTIAL, ClimateSystem, State, check_climate_state, name_in, needed_in
 from .constraint_dry_mass import dry_mass, relative_residual
 from .constraint_energy_budget import SURFACE_FLUXES, TOP_FLUXES, energy_inflow, energy_parts
@@ -23,6 +24,7 @@ from .constraint_water_budget import water_inflow, water_mass
 __all__ = [
     "FLUXES_READ",
     "LEDGER_KEYS",
+    "PLANET_READ",
     "RESIDUALS",
     "Ledger",
     "advance_ledger",
@@ -52,6 +54,19 @@ _READS = {
     "ideal_gas": ("ps", "hus", "ta"),
     "shallow_water": ("h", "u", "v"),
 }
+_AIR = ("gas_constant_dry_j_kg_k", "gas_constant_vapour_j_kg_k")
+_MASS = ("gravity_m_s2", "surface_pressure_pa")
+PLANET_READ = {
+    "positive_water": _MASS,
+    "dry_mass": _MASS,
+    "water_budget": _MASS,
+    "energy_budget": PlanetParameters._fields,
+    "hydrostatic": ("gravity_m_s2", *_AIR),
+    "ideal_gas": ("surface_pressure_pa", *_AIR),
+    "shallow_water": ("gravity_m_s2",),
+}
+"""Parameters of the planet that each constraint, and the check of what it reads, needs."""
+
 FLUXES_READ = {"water_budget": ("pr", *EVAPORATION), "energy_budget": (*TOP_FLUXES, *SURFACE_FLUXES)}
 
 

@@ -10,7 +10,7 @@ import torch
 from .climate_constraints import ClimateCorrection, apply_climate_constraints
 from .climate_levels import pressure_levels, sigma_levels
 from .climate_planet import PlanetParameters
-from .climate_residuals import FLUXES_READ, open_ledger
+from .climate_residuals import FLUXES_READ, PLANET_READ, open_ledger
 from .climate_state import ClimateSystem, check_climate_state
 from .configuration_astro_datacube import AstroDatacubeConfig
 from .datacube_grid import WorkGrid
@@ -75,9 +75,9 @@ class CubePhysics:
 
     def _planet(self, planet: torch.Tensor) -> PlanetParameters:
         known = dict(zip(self.config.planet_parameters, planet.unbind(1), strict=True))
-        # A layer of shallow water has a gravity and no air: what is not read is 1.
-        read = ("gravity_m_s2",) if set(self.names) <= {"shallow_water"} else PlanetParameters._fields
-        for name in read:
+        # What is not read is 1.
+        read = {name for constraint in self.names for name in PLANET_READ[constraint]}
+        for name in sorted(read):
             if name not in known or not bool(known[name].isfinite().all()):
                 raise ValueError(
                     f"planet must hold {name} where constraints are on; it is not known. Give it, or switch the "

@@ -32,6 +32,15 @@ _MOLAR_GAS_CONSTANT = 8.31446261815324
 _DAY_S = 86_400.0
 # Where ExoPlaSim puts the star of a synchronous planet.
 _SUBSTELLAR_DEG = 180.0
+# Gas constant over heat capacity at constant pressure of the dry air, as in ExoPlaSim 3.4 (p_exo.f90); of ideal
+# gases of two atoms it is 2 / 7.
+_KAPPA = 0.286
+# Of water, as there (plasimmod.f90): vapour, and the latent heat of its condensation at the melting point.
+_WATER = {
+    "gas_constant_vapour_j_kg_k": 461.51,
+    "heat_capacity_vapour_j_kg_k": 1870.0,
+    "latent_heat_j_kg": 2.5008e6,
+}
 # As `read_cube` gives them.
 _UNITS = {variable.name: variable.unit for variable in (*ATMOSPHERE, *SURFACE)}
 # Of ten, which worlds are held out.
@@ -131,8 +140,13 @@ def read_climates(folder: Path, config: AstroDatacubeConfig, step_s: float) -> d
 
 
 def cube_trajectory(cube: Any, config: AstroDatacubeConfig, step_s: float) -> ClimateTrajectory:
-    """Return a cube as the climate that a model of this configuration reads, its states `step_s` apart, s."""
+    """Return a cube as the climate that a model of this configuration reads, its states `step_s` apart, s.
+
+    Water is what condenses. Files do not say which heat capacity the air has: it is that of ExoPlaSim, whose ratio of
+    gas constant and heat capacity is the same for every mixture of gases.
+    """
     planet = cube.planet
+    gas_constant = _MOLAR_GAS_CONSTANT * 1e3 / planet.dry_air_molar_mass_g_mol
     known = {
         "stellar_flux_w_m2": planet.stellar_flux_w_m2,
         "stellar_temperature_k": planet.stellar_temperature_k,
@@ -145,7 +159,9 @@ def cube_trajectory(cube: Any, config: AstroDatacubeConfig, step_s: float) -> Cl
         "eccentricity": planet.eccentricity,
         "surface_pressure_pa": planet.dry_surface_pressure_pa,
         "co2_partial_pressure_pa": planet.co2_partial_pressure_pa,
-        "gas_constant_dry_j_kg_k": _MOLAR_GAS_CONSTANT * 1e3 / planet.dry_air_molar_mass_g_mol,
+        "gas_constant_dry_j_kg_k": gas_constant,
+        "heat_capacity_dry_j_kg_k": gas_constant / _KAPPA,
+        **_WATER,
     }
     order = np.argsort(cube.levels)
     levels = cube.levels[order] / (planet.dry_surface_pressure_pa if cube.level_kind == "pressure" else 1.0)

@@ -9,7 +9,6 @@ from transformers import (
     AutoModelForImageToImage,
     AutoModelForMaskedImageModeling,
     AutoModelForPreTraining,
-    AutoModelForTimeSeriesPrediction,
 )
 
 from modeling_astrobio import AstroDatacubeConfig
@@ -18,6 +17,7 @@ from .climate_recipe import ClimateRecipe
 from .datacube_recipe import DatacubeDataSection, DatacubeRecipe
 from .diffusion_recipe import DiffusionRecipe
 from .forecast_departures import share_with_forecast
+from .forecast_rollout import RolledForecasting
 from .preset_model import PresetModelRecipe, checkpoint_config, preset_config, random_preset_model, start_name
 from .training_step import TrainingStep
 
@@ -103,8 +103,8 @@ def datacube_step(recipe: DatacubeRecipe, shape: Sequence[int] | None = None) ->
         RecipeError: If the model cannot be built.
         CheckpointError: If the recipe starts from a checkpoint whose config.json cannot be read.
     """
-    config = datacube_config(recipe, recipe.forecast.constraints)
-    return _climate_step(recipe, config, AutoModelForTimeSeriesPrediction, _batch, shape)
+    config, steps = datacube_config(recipe, recipe.forecast.constraints), recipe.forecast.rollout_steps
+    return _climate_step(recipe, config, RolledForecasting, functools.partial(_rolled_batch, steps), shape, steps)
 
 
 def diffusion_step(recipe: DiffusionRecipe, shape: Sequence[int] | None = None) -> TrainingStep:
@@ -119,7 +119,12 @@ def climate_step(recipe: ClimateRecipe, shape: Sequence[int] | None = None) -> T
 
 
 def _climate_step(
-    recipe: Any, config: AstroDatacubeConfig, auto_class: Any, make_batch: Any, shape: Sequence[int] | None
+    recipe: Any,
+    config: AstroDatacubeConfig,
+    auto_class: Any,
+    make_batch: Any,
+    shape: Sequence[int] | None,
+    steps: int = 1,
 ) -> TrainingStep:
     if shape is None:
         rows = recipe.data.rows if recipe.data.folder is None else _ROWS
@@ -128,13 +133,21 @@ def _climate_step(
     return TrainingStep.of(
         recipe,
         name=start_name(recipe),
-        identity=repr((recipe.kind, auto_class.__name__, recipe.model, batch, shape)),
+        identity=repr((recipe.kind, auto_class.__name__, recipe.model, batch, shape, steps)),
         make_model=functools.partial(random_preset_model, recipe, config, auto_class),
         make_batch=functools.partial(make_batch, config, batch, *shape),
         micro_batch=batch,
         items=batch,
         item="cube",
     )
+
+
+def _rolled_batch(steps: int, *arguments: Any) -> dict[str, torch.Tensor]:
+    found = _batch(*arguments)
+    return {
+        name: torch.stack([value] * steps, dim=2) if name.endswith("labels") else value
+        for name, value in found.items()
+    }
 
 
 def _noisy_batch(*arguments: Any) -> dict[str, torch.Tensor]:

@@ -10,8 +10,9 @@ from torch import nn
 from ..climate_residuals import advance_ledger
 from ..datacube_grid import work_grid
 from ..datacube_physics import CubePhysics
-from ..modeling_astro_datacube_heads import CubePrediction, Window, next_window
+from ..modeling_astro_datacube_heads import CubePrediction
 from .changed_batch_trainer import ChangedBatchTrainer
+from .forecast_rollout import rolled_loss
 from .loss_terms import LossTerm
 
 
@@ -102,30 +103,13 @@ class CNNViTTrainer(ChangedBatchTrainer):
         return super().compute_loss(partial(self._roll, model), inputs, *args, **kwargs)
 
     def _roll(self, model: nn.Module, **batch: torch.Tensor) -> dict[str, Any]:
-        labels = {name: batch.pop(name) for name in ("surface_labels", "level_labels") if name in batch}
-        known = next(iter(labels.values())).shape[2]
+        known = next(batch[name] for name in ("surface_labels", "level_labels") if name in batch).shape[2]
         steps = min(known, rollout_steps_at(self.state.global_step, self.rollout_steps, self.rollout_rise))
-        if not model.training:
-            steps = known
-        window = (batch.pop("level_fields", None), batch.pop("surface_fields", None))
-        losses, ledger, first, start = [], None, None, window
-        for step in range(steps):
-            output = model(
-                level_fields=window[0],
-                surface_fields=window[1],
-                ledger=ledger,
-                **batch,
-                **{name: label[:, :, step] for name, label in labels.items()},
-            )
-            losses.append(output.loss)
-            first = output if first is None else first
-            ledger = output.ledger
-            window = next_window(window, output)
-        assert first is not None
+        losses, first = rolled_loss(model, batch, steps if model.training else known)
         found = {"loss": torch.stack(losses).mean(), "losses": [loss.detach() for loss in losses]}
-        return {**found, **self._physics(batch, start, first)} if self.laws else found
+        return {**found, **self._physics(batch, first)} if self.laws else found
 
-    def _physics(self, batch: dict[str, torch.Tensor], start: Window, first: CubePrediction) -> dict[str, Any]:
+    def _physics(self, batch: dict[str, torch.Tensor], first: CubePrediction) -> dict[str, Any]:
         """What the laws judge: the first predicted state, the system it lies on, and what it must hold."""
         config = self.accelerator.unwrap_model(self.model).config
         physics = CubePhysics(
@@ -137,6 +121,7 @@ class CNNViTTrainer(ChangedBatchTrainer):
             batch["lead_time_s"],
             self.laws,
         )
+        start = (batch.get("level_fields"), batch.get("surface_fields"))
         before = physics.state(*(None if fields is None else fields[:, :, -1] for fields in start))
         state = physics.state(first.level_fields, first.surface_fields)
         ledger = advance_ledger(dict(physics.open(before)), state, physics.system)

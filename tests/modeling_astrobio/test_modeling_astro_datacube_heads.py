@@ -5,7 +5,10 @@ import torch
 from climate_states import ALL, climate_state, climate_system
 from datacube_batches import cube_batch, randomised, tiny_config
 
+from modeling_astrobio.climate_residuals import PLANET_READ
 from modeling_astrobio.configuration_astro_datacube import PLANET_PARAMETERS, AstroDatacubeConfig
+from modeling_astrobio.datacube_grid import work_grid
+from modeling_astrobio.datacube_physics import CubePhysics
 from modeling_astrobio.datacube_statistics import level_statistic
 from modeling_astrobio.modeling_astro_datacube_heads import (
     AstroDatacubeForForecasting,
@@ -219,6 +222,37 @@ def air_problem(constraints=ALL, step=0.1):
         head.conv.weight.data *= step
         head.conv.bias.data *= step
     return model, batch
+
+
+@pytest.mark.parametrize("name", [name for name in PLANET_READ if name != "shallow_water"])
+def test_a_constraint_needs_no_more_of_a_planet_than_it_reads(name):
+    model, batch = air_problem([name])
+    whole = model(**batch)
+    read = [PLANET_PARAMETERS.index(each) for each in PLANET_READ[name]]
+    known = torch.full_like(batch["planet"], torch.nan)
+    known[:, read] = batch["planet"][:, read]
+    physics = {
+        kind: CubePhysics(
+            model.config,
+            work_grid(batch["latitude_deg"][0], batch["longitude_deg"][0], model.config),
+            batch["levels"],
+            planet,
+            batch["forcing_fields"],
+            batch["lead_time_s"],
+        )
+        for kind, planet in (("whole", batch["planet"]), ("read", known))
+    }
+    before = [batch[fields][:, :, -1] for fields in ("level_fields", "surface_fields")]
+    after = [whole.level_fields.detach(), whole.surface_fields.detach()]
+    found = {kind: each.corrected(before, after, None, training=False) for kind, each in physics.items()}
+    for one, other in zip(found["whole"][0], found["read"][0], strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(found["whole"][1][name], found["read"][1][name])
+    for place in read:
+        less = known.clone()
+        less[:, place] = torch.nan
+        with pytest.raises(ValueError, match=f"planet must hold {PLANET_PARAMETERS[place]} where constraints are on"):
+            model(**{**batch, "planet": less})
 
 
 def test_constraints_hold_of_every_state_of_a_rollout():

@@ -15,6 +15,7 @@ from transformers import AutoModelForTimeSeriesPrediction, AutoProcessor
 from data_scripts.climate.trajectories import shallow_water_worlds
 from modeling_astrobio import AstroDatacubeConfig, AstroDatacubeForForecasting, AstroDatacubeProcessor
 from modeling_astrobio.configuration_astro_datacube import PLANET_PARAMETERS
+from modeling_astrobio.modeling_astro_datacube_heads import next_window
 from modeling_astrobio.training.checkpoints import verify_checkpoint
 from modeling_astrobio.training.datacube_baselines import RidgeForecast, climatology, persistence
 from modeling_astrobio.training.datacube_data import ForecastRows, collate_climates
@@ -23,6 +24,7 @@ from modeling_astrobio.training.datacube_recipe import DatacubeRecipe
 from modeling_astrobio.training.datacube_step import datacube_step
 from modeling_astrobio.training.datacube_trainer import rate_by_depth, rollout_steps_at
 from modeling_astrobio.training.errors import DataError
+from modeling_astrobio.training.memory_trace import trace_step
 from modeling_astrobio.training.recipe import load_recipe
 from modeling_astrobio.training.run_setup import training_arguments
 
@@ -227,6 +229,26 @@ def test_rates_fall_with_the_distance_from_the_head():
 def test_rollouts_lengthen_at_even_intervals():
     assert [rollout_steps_at(step, 3, 6) for step in range(8)] == [1, 1, 2, 2, 3, 3, 3, 3]
     assert rollout_steps_at(0, 3, 0) == 3
+
+
+def test_the_planner_counts_every_step_of_a_rollout():
+    peaks = []
+    for steps in (1, 3):
+        changes = [*ARGUMENTS[1:], f"forecast.rollout_steps={steps}"]
+        step = datacube_step(load_recipe(DatacubeRecipe, RECIPES / "tiny.yaml", changes))
+        trace = trace_step(step.make_model, step.make_batch, device="cpu")
+        peaks.append(trace.components["activations"])
+    assert 2.0 < peaks[1] / peaks[0] < 3.2
+    model, batch = step.make_model().eval(), step.make_batch()
+    labels, window, losses, ledger = batch.pop("surface_labels"), (None, batch.pop("surface_fields")), [], None
+    batch["planet"] = batch["planet"].clone()
+    for place in range(3):
+        one = AstroDatacubeForForecasting.forward(
+            model, surface_fields=window[1], surface_labels=labels[:, :, place], ledger=ledger, **batch
+        )
+        losses.append(one.loss)
+        ledger, window = one.ledger, next_window(window, one)
+    torch.testing.assert_close(model(**step.make_batch()).loss, torch.stack(losses).mean())
 
 
 def test_the_planner_sees_the_step_that_is_trained():
