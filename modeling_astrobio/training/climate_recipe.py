@@ -59,12 +59,14 @@ class SteadySection:
         mirror: Share of the rows with north and south exchanged: climates too, where they have forgotten how a run
             began; for planets with an obliquity of means over whole years alone.
         mixing: Share of the rows mixed with another planet of the batch, see `steady_changes.mixed`.
+        turning: Share of the rows turned about the axis, see `steady_changes.changed_at_random`.
         ridge: Strengths among which ridge regression, a baseline, chooses by leaving planets out.
     """
 
     states: int = 4
     mirror: float = 0.0
     mixing: float = 0.0
+    turning: float = 1.0
     ridge: list[float] = field(default_factory=lambda: [1e-3, 1e-2, 0.1, 1.0, 10.0])
 
     def check(self) -> None:
@@ -75,7 +77,7 @@ class SteadySection:
         """
         if self.states < 1:
             raise RecipeError(f"steady.states must be at least 1; got {self.states}.")
-        for name, share in (("mirror", self.mirror), ("mixing", self.mixing)):
+        for name, share in (("mirror", self.mirror), ("mixing", self.mixing), ("turning", self.turning)):
             if not 0 <= share <= 1:
                 raise RecipeError(f"steady.{name} must be from 0 to 1; got {share}.")
         if not self.ridge or not all(strength > 0 for strength in self.ridge):

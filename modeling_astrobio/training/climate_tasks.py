@@ -15,7 +15,7 @@ from .hidden_values import hidden_batch
 from .level_pictures import draw_levels
 from .reconstruction_evaluation import filled_state, reconstruction_figures
 from .sphere_symmetries import symmetric_copies
-from .steady_baselines import MeanClimate, NearestClimate, RidgeClimate
+from .steady_baselines import steady_baselines
 from .steady_changes import changed_at_random
 from .steady_data import (
     SteadyRows,
@@ -143,18 +143,14 @@ class SteadyClimates:
         """Make other climates of those that are trained on."""
         if not training:
             return batch
-        return changed_at_random(batch, self.config, self.settings.mirror, self.settings.mixing)
+        settings = self.settings
+        return changed_at_random(batch, self.config, settings.mirror, settings.mixing, settings.turning)
 
     def figures(self, model: Any) -> dict[str, Any]:
         """Return errors over the spread of the training planets, by predictor and variable, and the residuals."""
         train, test = self.climates["train"], self.climates["test"]
-        ridge = RidgeClimate(train, self.settings.ridge)
-        rivals: dict[str, Predictor] = {
-            "mean of the planets": MeanClimate(train),
-            "nearest planet": NearestClimate(train),
-            "ridge": ridge,
-            "model": lambda climate: model_climate(model, climate),
-        }
+        baselines = steady_baselines(train, self.settings.ridge)
+        rivals: dict[str, Predictor] = {**baselines, "model": lambda climate: model_climate(model, climate)}
         spread, names = field_spread(train), field_variables(self.config, len(train[0].levels))
         return {
             "relative_rmse": {
@@ -163,7 +159,7 @@ class SteadyClimates:
                     for name, predict in rivals.items()
                 }
             },
-            "ridge_strength": ridge.strength,
+            "ridge_strength": baselines["ridge"].strength,
             "radiation_residual_w_m2": {
                 split: [radiation_residual_w_m2(each, self.config.surface_variables) for each in several]
                 for split, several in self.climates.items()

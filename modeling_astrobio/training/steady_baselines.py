@@ -4,6 +4,7 @@ Shape suffixes: P planets, F what is known of each, C fields, Y latitudes, X lon
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -12,7 +13,7 @@ from .datacube_data import ClimateTrajectory
 from .steady_data import climate_fields, departures_from_mean, field_spread
 
 
-__all__ = ["MeanClimate", "NearestClimate", "RidgeClimate"]
+__all__ = ["MeanClimate", "NearestClimate", "RidgeClimate", "steady_baselines"]
 
 
 class _Described:
@@ -108,3 +109,12 @@ class RidgeClimate:
     def __call__(self, climate: ClimateTrajectory) -> torch.Tensor:
         """Return the predicted fields of a climate, of which only the planet and its ground are looked at."""
         return self.mean + torch.einsum("f,fcyx->cyx", self.described(climate), self.weights)
+
+
+def steady_baselines(climates: Sequence[ClimateTrajectory], strengths: Sequence[float]) -> dict[str, Any]:
+    """Return all of them by name, of climates that are known; strengths as of `RidgeClimate`."""
+    return {
+        "mean of the planets": MeanClimate(climates),
+        "nearest planet": NearestClimate(climates),
+        "ridge": RidgeClimate(climates, strengths),
+    }

@@ -1,4 +1,4 @@
-"""Batches of steady climates, changed into other climates: mirrored at the equator, or between two planets.
+"""Batches of steady climates, changed into other climates: mirrored, between two planets, or turned about the axis.
 
 Shape suffixes: B batch, N parameters of a planet.
 """
@@ -6,7 +6,7 @@ Shape suffixes: B batch, N parameters of a planet.
 import torch
 
 from ..configuration_astro_datacube import AstroDatacubeConfig
-from .sphere_symmetries import mirrored
+from .sphere_symmetries import mirrored, turned
 
 
 __all__ = ["changed_at_random", "mixed"]
@@ -43,20 +43,32 @@ def mixed(batch: Batch, partners: torch.Tensor, shares: torch.Tensor, facing: in
     return found | {name: between(batch[name]) for name in ("level_labels", "surface_labels") if name in batch}
 
 
-def changed_at_random(batch: Batch, config: AstroDatacubeConfig, mirror: float, mixing: float) -> Batch:
-    """Return a batch of which some rows are mirrored and some are mixed with others, by torch's own random numbers.
+def changed_at_random(
+    batch: Batch, config: AstroDatacubeConfig, mirror: float, mixing: float, turning: float
+) -> Batch:
+    """Return a batch of which some rows are changed, by torch's own random numbers.
 
     Args:
         batch: Of `SteadyRows`.
         config: Of the model.
         mirror: Share of the rows to mirror.
         mixing: Share of the rows to mix, evenly, with a row of the batch.
+        turning: Share of the rows to turn about the axis, evenly, ground and star too: what differs along a parallel
+            of a planet without ground that turns under its star is weather, and no climate. A planet that faces its
+            star stays where `substellar_longitude_deg` is not told.
     """
-    rows = len(batch["planet"])
-    # Drawn whether used or not, so that a change of one share leaves what the other draws.
-    draws, partners = torch.rand(3, rows), torch.randperm(rows)
+    rows, width = len(batch["planet"]), batch["longitude_deg"].shape[-1]
+    # Drawn whether used or not, so that a change of one share leaves what the others draw.
+    draws, partners, columns = torch.rand(4, rows), torch.randperm(rows), torch.randint(width, (rows,))
     device, names = batch["planet"].device, list(config.planet_parameters)
     batch = mirrored(batch, (draws[0] < mirror).to(device), config)
     facing = names.index("synchronous") if "synchronous" in names else None
-    shares = torch.where(draws[1] < mixing, draws[2], 0.0)
-    return mixed(batch, partners.to(device), shares.to(device), facing) if mixing else batch
+    if mixing:
+        shares = torch.where(draws[1] < mixing, draws[2], 0.0)
+        batch = mixed(batch, partners.to(device), shares.to(device), facing)
+    if not turning:
+        return batch
+    stays = draws[3] >= turning
+    if facing is not None and "substellar_longitude_deg" not in names:
+        stays |= batch["planet"][:, facing].nan_to_num().cpu() > 0
+    return turned(batch, columns.masked_fill(stays, 0), config)

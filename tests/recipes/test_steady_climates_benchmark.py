@@ -33,15 +33,16 @@ def test_every_planet_is_held_out_once(benchmark):
 
 def test_a_run_adds_itself_to_those_on_the_same_planets(benchmark, tmp_path, monkeypatch, capsys):
     folder, out = write_planets(tmp_path / "planets", train=8, validation=1, test=1), tmp_path / "found.json"
-    fixed = ["--folder", str(folder), "--minutes", "0.0001", "--clock", "cpu", "--out", str(out)]
+    fixed = ["--folder", str(folder), "--states", "4", "--minutes", "0.0001", "--clock", "cpu", "--out", str(out)]
     for seed in ("0", "1"):
         monkeypatch.setattr(sys, "argv", ["steady_climates.py", *fixed, "--seed", seed])
         assert benchmark.main() == 0
     found = json.loads(out.read_text(encoding="utf-8"))
     assert [run["seed"] for run in found["runs"]] == [0, 1]
-    assert set(found["baselines"]) == {"mean", "nearest", "ridge"}
-    assert {"ta", "rst", "mean"} <= set(found["runs"][0]["relative_rmse"]["astro"])
+    assert set(found["baselines"]) == {"mean of the planets", "nearest planet", "ridge"}
+    assert {"ta", "rst", "mean"} <= set(found["runs"][0]["relative_rmse"]["model"])
     assert set(found["runs"][0]["of_planets"]["ridge"]) == {planet["name"] for planet in found["planets"]}
+    assert found["grid"] == [3, 8, 16]
     assert [len(fold["held_out"]) for fold in found["runs"][0]["folds"]] == [2] * 5
     assert all(fold["steps"] >= 1 for fold in found["runs"][0]["folds"])
     # Fluxes are made up, and do not balance.

@@ -14,6 +14,7 @@ from transformers import AutoModelForTimeSeriesPrediction, AutoProcessor
 
 from data_scripts.climate.trajectories import shallow_water_worlds
 from modeling_astrobio import AstroDatacubeConfig, AstroDatacubeForForecasting, AstroDatacubeProcessor
+from modeling_astrobio.climate_residuals import PLANET_READ
 from modeling_astrobio.configuration_astro_datacube import PLANET_PARAMETERS
 from modeling_astrobio.modeling_astro_datacube_heads import next_window
 from modeling_astrobio.training.checkpoints import verify_checkpoint
@@ -305,10 +306,17 @@ def test_real_climates_are_read_and_trained_on(tmp_path):
     twice = next(climates for climates in splits.values() if len(climates) == 2)
     assert torch.allclose(twice[0].planet, twice[1].planet, equal_nan=True)
     arguments = ["tiny", "device=cpu", "cpu_threads=1", f"data.folder={samples}", "data.step_s=2592000.0"]
-    changes = ["forecast.constraints=[]", "evaluation.starts=2", f"output_dir={tmp_path / 'run'}"]
-    assert train_datacube.main([*arguments, *changes]) == 0
-    errors = json.loads((tmp_path / "run" / "result.json").read_text())["evaluation"]["relative_rmse"]["model"]
-    assert np.isfinite(list(errors.values())).all()
+    laws = "forecast.constraints=[positive_water,dry_mass]"
+    assert train_datacube.main([*arguments, laws, "evaluation.starts=2", f"output_dir={tmp_path / 'run'}"]) == 0
+    evaluation = json.loads((tmp_path / "run" / "result.json").read_text())["evaluation"]
+    assert np.isfinite(list(evaluation["relative_rmse"]["model"].values())).all()
+    assert max(evaluation["residuals"]["dry_mass"]) <= 1e-6
+    assert max(evaluation["residuals"]["positive_water"]) == 0
+    # What the recipe tells of the planet is enough for every law.
+    planet = splits["test"][0].planet.tolist()
+    told = dict(zip(config.planet_parameters, planet, strict=True))
+    assert all(np.isfinite(told[name]) for names in PLANET_READ.values() for name in names)
+    assert told["gas_constant_dry_j_kg_k"] / told["heat_capacity_dry_j_kg_k"] == pytest.approx(0.286)
     assert (tmp_path / "run" / "levels.png").is_file()
 
 

@@ -1,5 +1,6 @@
 """Steady climates: their rows, what they are changed into, and what a model of them must beat."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -130,14 +131,41 @@ def test_changes_follow_the_shares():
     batch = batch_of([climate(500.0), climate(2000.0)])
     assert all(
         torch.equal(value, batch[name]) or name == "planet"
-        for name, value in changed_at_random(batch, CONFIG, 0.0, 0.0).items()
+        for name, value in changed_at_random(batch, CONFIG, 0.0, 0.0, 0.0).items()
     )
-    whole = changed_at_random(batch, CONFIG, 1.0, 0.0)
+    whole = changed_at_random(batch, CONFIG, 1.0, 0.0, 0.0)
     assert torch.equal(whole["surface_labels"], batch["surface_labels"].flip(-2))
     torch.manual_seed(3)
-    fluxes = {round(changed_at_random(batch, CONFIG, 0.0, 1.0)["planet"][0, 0].item()) for _ in range(20)}
+    fluxes = {round(changed_at_random(batch, CONFIG, 0.0, 1.0, 0.0)["planet"][0, 0].item()) for _ in range(20)}
     assert len(fluxes) > 5
     assert all(500 <= flux <= 2000 for flux in fluxes)
+
+
+def test_turned_planets_take_their_ground_and_their_star_along():
+    batch = batch_of([climate(500.0, land=1.0), climate(2000.0, faces=True)])
+    batch["forcing_fields"] = torch.randn(batch["forcing_fields"].shape)
+    width = batch["surface_labels"].shape[-1]
+    untold = copy.deepcopy(CONFIG)
+    untold.planet_parameters = ["stellar_flux_w_m2", "synchronous", "gravity_m_s2"]
+    less = {**batch, "planet": batch["planet"][:, [0, 1, 3]]}
+    turns = []
+    for _ in range(8):
+        each = changed_at_random(less, untold, 0.0, 0.0, 1.0)
+        turn = next(
+            columns
+            for columns in range(width)
+            if torch.equal(each["forcing_fields"][0], batch["forcing_fields"][0].roll(-columns, -1))
+        )
+        assert torch.equal(each["surface_labels"][0], batch["surface_labels"][0].roll(-turn, -1))
+        # Where the star stands cannot be told, it must not move.
+        assert torch.equal(each["surface_labels"][1], batch["surface_labels"][1])
+        turns.append(turn)
+    assert len(set(turns)) > 2
+    moved = [changed_at_random(batch, CONFIG, 0.0, 0.0, 1.0) for _ in range(8)]
+    assert any((each["planet"][1, 2] - 180.0).abs() > 1 for each in moved)
+    for each in moved:
+        columns = round(((180.0 - each["planet"][1, 2].item()) % 360.0) / (360.0 / width))
+        assert torch.equal(each["surface_labels"][1], batch["surface_labels"][1].roll(-columns, -1))
 
 
 def test_the_nearest_planet_is_by_logarithms_and_ground():
