@@ -50,30 +50,32 @@ def split_of(object_name: str) -> SplitName:
 def splits_of_few(object_names: Collection[str]) -> dict[str, SplitName]:
     """Return the split of each object, none of the three empty.
 
-    That of `split_of` where it leaves none empty. Of objects that are too few for it the last tenth by bucket, and
-    within a bucket by hash, is `test`, the tenth before it `validation`, at least one each: an object that `split_of`
-    holds out is then among the first to be held out, but the split depends on the others, and changes with them.
+    That of `split_of` where it leaves none empty. Else what that holds out stays held out: shared between `validation`
+    and `test` where there is more than one, and the last tenth of the others by their hash is held out too where there
+    is not. Which split an object of few is in then depends on the others.
 
     Args:
-        object_names: Names of objects; the same one counts once.
+        object_names: Names of objects; spellings of the same name are one object.
 
     Raises:
-        ValueError: If they are fewer than 3.
+        ValueError: If they are fewer than 3, or none of them is for training.
     """
-    names = set(object_names)
-    if len(names) < len(SPLIT_NAMES):
-        raise ValueError(f"object_names must be 3 at least, for {', '.join(SPLIT_NAMES)}; got {len(names)}.")
-    found = {name: split_of(name) for name in names}
-    if set(found.values()) == set(SPLIT_NAMES):
-        return found
-    ordered = sorted(names, key=lambda name: (_hash(name) % 10, _hash(name)))
-    held = max(1, round(len(names) / 10))
-    splits: tuple[tuple[SplitName, list[str]], ...] = (
-        ("train", ordered[: -2 * held]),
-        ("validation", ordered[-2 * held : -held]),
-        ("test", ordered[-held:]),
-    )
-    return {name: split for split, several in splits for name in several}
+    spellings: dict[str, list[str]] = {}
+    for name in object_names:
+        spellings.setdefault(normalise_object_name(name), []).append(name)
+    if len(spellings) < len(SPLIT_NAMES):
+        raise ValueError(f"object_names must be 3 at least, for {', '.join(SPLIT_NAMES)}; got {len(spellings)}.")
+    found = {name: split_of(name) for name in spellings}
+    train = sorted((name for name in found if found[name] == "train"), key=_hash)
+    held = sorted((name for name in found if found[name] != "train"), key=_hash)
+    if not train:
+        raise ValueError("object_names must hold one for training; all of them are held out. Add objects.")
+    for lacking in sorted({"validation", "test"} - set(found.values())):
+        share = max(1, round(len(found) / 10))
+        taken = held[: len(held) // 2] if len(held) > 1 else train[-share:]
+        found |= dict.fromkeys(taken, lacking)  # type: ignore[arg-type]
+        train = train[:-share] if taken[-1] in train else train
+    return {spelling: found[name] for name, several in spellings.items() for spelling in several}
 
 
 def _hash(object_name: str) -> int:

@@ -8,7 +8,7 @@ from transformers.utils.type_validators import interval
 
 from .climate_residuals import checked_names
 from .configuration_presets import config_from_preset
-from .datacube_statistics import check_statistics
+from .datacube_statistics import check_departure_shares, check_statistics
 from .geostrophic_wind import GEOSTROPHIC_PARAMETERS
 
 
@@ -250,6 +250,8 @@ class AstroDatacubeConfig(PreTrainedConfig):
                 raise ValueError(
                     f"{name} must be that of forecast_config, {getattr(forecast, name)}; got {getattr(self, name)}."
                 )
+        if self.statistics is not None:
+            check_departure_shares(self.statistics, self.level_variables, self.surface_variables)
 
     def _validate_geostrophic_start(self) -> None:
         if self.level_kind != "pressure":

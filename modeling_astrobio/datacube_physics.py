@@ -77,6 +77,8 @@ class CubePhysics:
         known = dict(zip(self.config.planet_parameters, planet.unbind(1), strict=True))
         # What is not read is 1.
         read = {name for constraint in self.names for name in PLANET_READ[constraint]}
+        if self.config.level_kind == "pressure" and self.config.level_variables:
+            read.add("surface_pressure_pa")
         for name in sorted(read):
             if name not in known or not bool(known[name].isfinite().all()):
                 raise ValueError(

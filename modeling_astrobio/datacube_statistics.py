@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 
-__all__ = ["check_statistics", "described_planet", "level_statistic", "surface_statistic"]
+__all__ = ["check_departure_shares", "check_statistics", "described_planet", "level_statistic", "surface_statistic"]
 
 _KINDS = ("mean", "scale", "difference_scale")
 _DEFAULTS = {"mean": 0.0, "scale": 1.0, "difference_scale": 1.0, "departure_share": 1.0}
@@ -119,3 +119,19 @@ def check_statistics(
                 raise ValueError(
                     f"statistics of {name} must have {len(levels)} numbers for {kind}, one for each level."
                 )
+
+
+def check_departure_shares(
+    statistics: Mapping[str, Any], level_variables: Sequence[str], surface_variables: Sequence[str]
+) -> None:
+    """Check that statistics say how far a forecast errs.
+
+    Raises:
+        ValueError: If `departure_share` of a variable is missing, or not of every level; names it.
+    """
+    levels = len(statistics["levels"])
+    for name in (*level_variables, *surface_variables):
+        share = statistics["variables"][name].get("departure_share")
+        if share is None or (name in level_variables and len(share) != levels):
+            wanted = f"{levels} numbers, one for each level," if name in level_variables else "a number"
+            raise ValueError(f"statistics of {name} must have {wanted} for departure_share; got {share}.")

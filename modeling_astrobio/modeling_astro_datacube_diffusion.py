@@ -23,12 +23,12 @@ from .datacube_physics import CubePhysics
 from .modeling_astro_datacube_heads import AstroDatacubeForForecasting, CubePrediction, CubePredictor
 
 
-__all__ = ["AstroDatacubeForDiffusion", "ChangeOrigin", "DenoisingOutput"]
+__all__ = ["LEAST_CHANGE", "AstroDatacubeForDiffusion", "ChangeOrigin", "DenoisingOutput"]
 
 Pair = tuple[torch.Tensor | None, torch.Tensor | None]
 
-# Of `difference_scale`: the least size of a change in whose share departures are counted.
-_LEAST_CHANGE = 1e-3
+LEAST_CHANGE = 1e-3
+"""Of `difference_scale`: what is added to the size of a change in whose share departures are counted."""
 
 
 @dataclass
@@ -75,7 +75,9 @@ class AstroDatacubeForDiffusion(CubePredictor):
         super().__init__(config)
         self.forecast: AstroDatacubeForForecasting | None = None
         if self.config.forecast_config is not None:
-            self.forecast = AstroDatacubeForForecasting(AstroDatacubeConfig(**self.config.forecast_config))
+            forecast = AstroDatacubeConfig(**self.config.forecast_config)
+            forecast._attn_implementation = self.config._attn_implementation
+            self.forecast = AstroDatacubeForForecasting(forecast)
             self.train(self.training)
 
     def train(self, mode: bool = True) -> "AstroDatacubeForDiffusion":
@@ -118,7 +120,8 @@ class AstroDatacubeForDiffusion(CubePredictor):
             levels: Pressure over nominal surface pressure, from the top down, shape (B, L).
             latitude_deg: Of the rows, shape (B, Y).
             longitude_deg: Of the columns, shape (B, X).
-            planet: Shape (B, N), of `config.planet_parameters`; NaN for all of them asks for any planet.
+            planet: Shape (B, N), of `config.planet_parameters`; NaN for all of them asks for any planet. A forecast
+                that has constraints must know what they read.
             lead_time_s: From the last state read to the one that is drawn, shape (B,), s.
             noise_level: Timestep of the scheduler over the number it was trained with, shape (B,), 0 to 1.
             noisy_surface: Noisy changes, shape (B, S, Y, X), see `changes`.
@@ -213,7 +216,7 @@ class AstroDatacubeForDiffusion(CubePredictor):
                 continue
             size = known_mean((field - state).square(), weights)[..., 0, 0].sqrt()
             # Of a state at rest a forecast changes nothing; of one that is not known the change is the whole.
-            scales.append(share * torch.where(size.isfinite(), size + _LEAST_CHANGE * step, scale))
+            scales.append(share * torch.where(size.isfinite(), size + LEAST_CHANGE * step, scale))
         return ChangeOrigin(fields, (scales[0], scales[1]))
 
     def changes(self, origin: ChangeOrigin, labels: Pair) -> Pair:

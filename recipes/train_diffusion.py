@@ -28,7 +28,7 @@ from modeling_astrobio.training.datacube_diffusion_trainer import (
     training_scheduler,
 )
 from modeling_astrobio.training.datacube_report import ensemble_lines, write_ensemble_card
-from modeling_astrobio.training.datacube_step import FORECAST_KEY, diffusion_config, diffusion_step
+from modeling_astrobio.training.datacube_step import FORECAST_KEY, diffusion_config, diffusion_step, forecast_config
 from modeling_astrobio.training.diffusion_evaluation import best_noise_correlation, ensemble_figures
 from modeling_astrobio.training.diffusion_recipe import DiffusionRecipe
 from modeling_astrobio.training.errors import CheckpointError
@@ -73,6 +73,11 @@ class DiffusionTask(TrainingTask[DiffusionRecipe]):
         if self.forecast is not None:
             add_departure_shares(self.config, self.forecast, self.climates["train"])
         self.deterministic = _forecast("evaluation.deterministic", recipe.evaluation.deterministic)
+        for name in ("surface_variables", "num_input_steps"):
+            of_model = getattr(self.config, name)
+            other = of_model if self.deterministic is None else getattr(self.deterministic.config, name)
+            if other != of_model:
+                raise CheckpointError(f"evaluation.deterministic must have {name} {of_model}; got {other}.")
 
     def build_trainer(self, arguments: TrainingArguments) -> DiffusionTrainer:
         recipe = self.recipe
@@ -101,7 +106,8 @@ class DiffusionTask(TrainingTask[DiffusionRecipe]):
         section = describe_climates(self.recipe.data, self.climates, self.config)
         if trainer.is_sharded:
             return {"data": section, "evaluation": {"not_measured": "the model is sharded over processes"}}
-        steps = min(settings.lead_steps, min(each.num_states for each in self.climates["test"]) - 2)
+        shortest = min(each.num_states for split in ("validation", "test") for each in self.climates[split])
+        steps = max(1, min(settings.lead_steps, shortest - self.config.num_input_steps - 1))
         model = trainer.accelerator.unwrap_model(trainer.model).eval()
         deterministic = model.forecast if self.deterministic is None else self.deterministic
         scheduler = sampling_scheduler(self.recipe.diffusion.kind)
@@ -147,18 +153,14 @@ def _forecast(key: str, source: str | None) -> AstroDatacubeForForecasting | Non
     """
     if source is None:
         return None
+    forecast_config(key, source)
     try:
-        model = AutoModelForTimeSeriesPrediction.from_pretrained(source)
+        return AutoModelForTimeSeriesPrediction.from_pretrained(source).eval()
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{key}={source!r} cannot be loaded: {str(error).splitlines()[0]}. It must be the folder or Hub id of a "
             "forecasting AstroDatacube."
         ) from error
-    if model.config.architectures != [AstroDatacubeForForecasting.__name__]:
-        raise CheckpointError(
-            f"{key}={source!r} must be a forecasting AstroDatacube; got {model.config.architectures}."
-        )
-    return model.eval()
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -11,11 +11,12 @@ from transformers import (
     AutoModelForPreTraining,
 )
 
-from modeling_astrobio import AstroDatacubeConfig
+from modeling_astrobio import AstroDatacubeConfig, AstroDatacubeForForecasting
 
 from .climate_recipe import ClimateRecipe
 from .datacube_recipe import DatacubeDataSection, DatacubeRecipe
 from .diffusion_recipe import DiffusionRecipe
+from .errors import CheckpointError, RecipeError
 from .forecast_departures import share_with_forecast
 from .forecast_rollout import RolledForecasting
 from .preset_model import PresetModelRecipe, checkpoint_config, preset_config, random_preset_model, start_name
@@ -31,6 +32,7 @@ __all__ = [
     "datacube_step",
     "diffusion_config",
     "diffusion_step",
+    "forecast_config",
 ]
 
 SHALLOW_WATER = {"level_variables": [], "surface_variables": ["h", "u", "v"], "forcing_variables": []}
@@ -85,9 +87,33 @@ def diffusion_config(recipe: DiffusionRecipe) -> AstroDatacubeConfig:
         RecipeError: As `datacube_config`.
         CheckpointError: If a configuration cannot be read, or is of another model.
     """
-    config = datacube_config(recipe, recipe.diffusion.constraints)
-    if recipe.diffusion.forecast is not None:
-        share_with_forecast(config, checkpoint_config(FORECAST_KEY, recipe.diffusion.forecast, AstroDatacubeConfig))
+    config, source = datacube_config(recipe, recipe.diffusion.constraints), recipe.diffusion.forecast
+    if source is not None:
+        forecast = forecast_config(FORECAST_KEY, source)
+        of_worlds = {name: getattr(forecast, name) for name in SHALLOW_WATER}
+        if recipe.data.folder is None and of_worlds != SHALLOW_WATER:
+            raise CheckpointError(
+                f"{FORECAST_KEY}={source!r} must be of the variables of worlds of shallow water, {SHALLOW_WATER}; got "
+                f"{of_worlds}. Give data.folder."
+            )
+        share_with_forecast(config, forecast)
+    if config.forecast_config is not None and recipe.strategy.sharding in ("fsdp2", "zero3"):
+        raise RecipeError(
+            f"strategy.sharding={recipe.strategy.sharding!r} cannot train an ensemble about a forecast, which is run "
+            "apart from the model. Set strategy.sharding=ddp."
+        )
+    return config
+
+
+def forecast_config(key: str, source: str) -> AstroDatacubeConfig:
+    """Return the configuration of the forecasting model that a key of a recipe names.
+
+    Raises:
+        CheckpointError: If it cannot be read, or is of another model.
+    """
+    config = checkpoint_config(key, source, AstroDatacubeConfig)
+    if config.architectures != [AstroDatacubeForForecasting.__name__]:
+        raise CheckpointError(f"{key}={source!r} must be a forecasting AstroDatacube; got {config.architectures}.")
     return config
 
 
@@ -133,7 +159,7 @@ def _climate_step(
     return TrainingStep.of(
         recipe,
         name=start_name(recipe),
-        identity=repr((recipe.kind, auto_class.__name__, recipe.model, batch, shape, steps)),
+        identity=repr((recipe.kind, auto_class.__name__, recipe.model, config.forecast_config, batch, shape, steps)),
         make_model=functools.partial(random_preset_model, recipe, config, auto_class),
         make_batch=functools.partial(make_batch, config, batch, *shape),
         micro_batch=batch,

@@ -11,6 +11,8 @@ import torch
 
 from ..configuration_astro_datacube import FORECAST_SHARES, AstroDatacubeConfig
 from ..datacube_loss import known_mean
+from ..datacube_statistics import level_statistic, surface_statistic
+from ..modeling_astro_datacube_diffusion import LEAST_CHANGE
 from ..modeling_astro_datacube_heads import AstroDatacubeForForecasting
 from ..sphere_grid import sphere_grid
 from .datacube_data import ClimateTrajectory, batch_of_starts
@@ -53,9 +55,10 @@ def add_departure_shares(
     assert config.statistics is not None
     found: dict[str, list[np.ndarray]] = {}
     known_levels = np.log(config.statistics["levels"])
-    for climate in climates:
+    window = forecast.config.num_input_steps
+    for climate in (each for each in climates if each.num_states > window):
         heights = np.log(climate.levels.double().numpy())
-        for kind, shares in zip(("level", "surface"), _shares(forecast, climate), strict=True):
+        for kind, shares in zip(("level", "surface"), _shares(forecast, climate, config), strict=True):
             if shares is None:
                 continue
             for name, share in zip(getattr(config, f"{kind}_variables"), shares.numpy(), strict=True):
@@ -63,20 +66,26 @@ def add_departure_shares(
                     share = np.interp(known_levels, heights, share)
                 found.setdefault(name, []).append(share)
     for name in (*config.level_variables, *config.surface_variables):
-        config.statistics["variables"][name]["departure_share"] = np.median(found[name], axis=0).tolist()
+        # 1 where no climate says it.
+        share = np.ma.filled(np.ma.median(np.ma.masked_invalid(found[name]), axis=0), 1.0)
+        config.statistics["variables"][name]["departure_share"] = np.asarray(share).tolist()
 
 
 def _shares(
-    forecast: AstroDatacubeForForecasting, climate: ClimateTrajectory
+    forecast: AstroDatacubeForForecasting, climate: ClimateTrajectory, config: AstroDatacubeConfig
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Errors over changes of a climate, shape (V, L) and (S,); 1 where nothing is known or forecast to change."""
+    """Errors over changes of a climate, shape (V, L) and (S,); NaN where nothing is known."""
+    scales = (
+        level_statistic(config.statistics, config.level_variables, "difference_scale", climate.levels[None])[0],
+        surface_statistic(config.statistics, config.surface_variables, "difference_scale", torch.device("cpu")),
+    )
     window = forecast.config.num_input_steps
     weights = sphere_grid(climate.latitude_deg, climate.longitude_deg).cell_weights
     squares: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
     for starts in torch.arange(window - 1, climate.num_states - 1).split(_BATCH):
         batch = batch_of_starts(climate, starts.tolist(), window, forecast.device)
         predicted = forecast(**batch)
-        for kind, kept in zip(("level", "surface"), squares, strict=True):
+        for kind, kept, scale in zip(("level", "surface"), squares, scales, strict=True):
             fields = getattr(climate, f"{kind}_fields")
             if fields is None:
                 continue
@@ -84,6 +93,6 @@ def _shares(
             field = getattr(predicted, f"{kind}_fields").cpu()
             change = field - batch[f"{kind}_fields"][:, :, -1].cpu()
             error, size = (known_mean(each.square(), weights)[..., 0, 0].double() for each in (field - truth, change))
-            kept.append(torch.where((error > 0) & (size > 0), error / size, torch.nan))
-    level, surface = (torch.cat(kept).nanmean(0).sqrt().nan_to_num(1.0) if kept else None for kept in squares)
+            kept.append(error / (size.sqrt() + LEAST_CHANGE * scale).square())
+    level, surface = (torch.cat(kept).nanmean(0).sqrt() if kept else None for kept in squares)
     return level, surface

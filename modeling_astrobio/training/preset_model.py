@@ -131,7 +131,7 @@ def build_preset_model(recipe: PresetModelRecipe, config: PreTrainedConfig, auto
     if settings.checkpoint is None:
         return random_preset_model(recipe, config, auto_class)
     try:
-        return auto_class.from_pretrained(settings.checkpoint, **_options(recipe))
+        return auto_class.from_pretrained(settings.checkpoint, config=config, **_options(recipe))
     except Exception as error:
         if isinstance(error, MemoryError | torch.OutOfMemoryError):
             raise

@@ -284,17 +284,17 @@ def _evaluate_and_report(
 ) -> None:
     # Rows of every length would compile a layer again and again.
     stance = torch.compiler.set_stance("force_eager") if task.recipe.strategy.compile else nullcontext()
+    # What is drawn is what is saved and measured.
     with stance, trainer.averaged_weights():
-        evaluated = task.evaluate(trainer)
-    result = run_result(
-        command=command,
-        model=model,
-        training=training,
-        plan=plan.to_dict(),
-        rollbacks=rollbacks,
-        task=evaluated,
-    )
-    task.report(trainer, run_dir, result)
+        result = run_result(
+            command=command,
+            model=model,
+            training=training,
+            plan=plan.to_dict(),
+            rollbacks=rollbacks,
+            task=task.evaluate(trainer),
+        )
+        task.report(trainer, run_dir, result)
     write_result(result, run_dir / RESULT_NAME)
 
 

@@ -35,16 +35,34 @@ def test_empty_name_is_refused(name):
         split_of(name)
 
 
+def _named(split, number):
+    return [name for name in map(str, range(300)) if split_of(name) == split][:number]
+
+
 def test_few_objects_leave_no_split_empty():
     # By their hashes all of them are for training.
-    names = [name for name in map(str, range(100)) if split_of(name) == "train"][:12]
+    names = _named("train", 12)
     found = splits_of_few(names)
     assert found == splits_of_few(reversed(names))
     assert [list(found.values()).count(split) for split in ("train", "validation", "test")] == [10, 1, 1]
-    # What the rule holds out is held out first.
-    held = next(name for name in map(str, range(100)) if split_of(name) == "test")
-    assert splits_of_few([*names, held])[held] == "test"
     assert sorted(splits_of_few(names[:3]).values()) == ["test", "train", "validation"]
+
+
+@pytest.mark.parametrize("held", ["validation", "test"])
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_what_is_held_out_is_never_trained_on(held, number):
+    train, others = _named("train", 6), _named(held, number)
+    found = splits_of_few([*train, *others])
+    assert set(found.values()) == set(SPLIT_NAMES)
+    assert all(found[name] != "train" for name in others)
+    # Only where one object is held out does another leave the training.
+    assert sum(found[name] == "train" for name in train) == (5 if number == 1 else 6)
+
+
+def test_spellings_of_an_object_stay_together():
+    names = ["Kepler-1", " kepler-1 ", *_named("train", 4)]
+    found = splits_of_few(names)
+    assert found["Kepler-1"] == found[" kepler-1 "]
 
 
 def test_objects_that_are_not_too_few_are_split_by_the_rule():
@@ -55,3 +73,5 @@ def test_objects_that_are_not_too_few_are_split_by_the_rule():
 def test_two_objects_cannot_be_split():
     with pytest.raises(ValueError, match="object_names must be 3 at least, for train, validation, test; got 2"):
         splits_of_few(["a", "b", "a"])
+    with pytest.raises(ValueError, match="object_names must hold one for training; all of them are held out"):
+        splits_of_few(_named("test", 3))

@@ -255,6 +255,15 @@ def test_a_constraint_needs_no_more_of_a_planet_than_it_reads(name):
             model(**{**batch, "planet": less})
 
 
+def test_levels_of_pressure_need_the_nominal_pressure():
+    model, batch = air_problem(["hydrostatic"])
+    model.config.level_kind = "pressure"
+    planet = batch["planet"].clone()
+    planet[:, PLANET_PARAMETERS.index("surface_pressure_pa")] = torch.nan
+    with pytest.raises(ValueError, match="planet must hold surface_pressure_pa where constraints are on"):
+        model(**{**batch, "planet": planet})
+
+
 def test_constraints_hold_of_every_state_of_a_rollout():
     model, batch = air_problem()
     rolled = model.rollout(20, **batch)

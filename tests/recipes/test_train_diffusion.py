@@ -14,12 +14,13 @@ pytest.importorskip("diffusers", reason="noise is that of diffusers: pip install
 
 from diffusers import DPMSolverMultistepScheduler
 
-from modeling_astrobio import AstroDatacubeForDiffusion, AstroDatacubeForForecasting
+from modeling_astrobio import AstroDatacubeConfig, AstroDatacubeForDiffusion, AstroDatacubeForForecasting
 from modeling_astrobio.modeling_astro_datacube_heads import CubePrediction
 from modeling_astrobio.training.datacube_diffusion_trainer import sampling_scheduler
-from modeling_astrobio.training.datacube_step import diffusion_step
+from modeling_astrobio.training.datacube_step import diffusion_config, diffusion_step
 from modeling_astrobio.training.diffusion_evaluation import draw_ensemble
 from modeling_astrobio.training.diffusion_recipe import DiffusionRecipe
+from modeling_astrobio.training.errors import RecipeError
 from modeling_astrobio.training.recipe import load_recipe
 
 
@@ -158,6 +159,40 @@ def test_the_planner_sees_the_step_that_is_trained():
     step = diffusion_step(load_recipe(DiffusionRecipe, RECIPES / "tiny.yaml", ARGUMENTS[1:]))
     assert step.make_model()(**step.make_batch()).loss.isfinite()
     assert step.items == 3
+
+
+def test_a_forecast_that_does_not_fit_ends_in_one_line(run, tmp_path, capsys):
+    other = AstroDatacubeConfig.from_preset("tiny")
+    AstroDatacubeForForecasting(other).save_pretrained(tmp_path / "air")
+    for changes, message in (
+        ([f"diffusion.forecast={run / 'model'}"], "must be a forecasting AstroDatacube; got ['AstroDatacubeForDiff"),
+        ([f"evaluation.deterministic={run / 'model'}"], "must be a forecasting AstroDatacube; got"),
+        (
+            [f"evaluation.deterministic={tmp_path / 'air'}"],
+            "evaluation.deterministic must have surface_variables ['h'",
+        ),
+        ([f"diffusion.forecast={tmp_path / 'air'}"], "must be of the variables of worlds of shallow water"),
+    ):
+        assert train_diffusion.main([*ARGUMENTS, *changes, f"output_dir={tmp_path / 'run'}"]) == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert error.startswith("error: ")
+        assert message in error
+
+
+def test_an_ensemble_about_a_forecast_is_not_sharded(forecast):
+    changes = [*ARGUMENTS[1:], f"diffusion.forecast={forecast}", "strategy.sharding=fsdp2"]
+    with pytest.raises(RecipeError, match=r"strategy\.sharding='fsdp2' cannot train an ensemble about a forecast"):
+        diffusion_config(load_recipe(DiffusionRecipe, RECIPES / "tiny.yaml", changes))
+
+
+def test_an_ensemble_goes_on_from_its_own_checkpoint_with_new_constraints(run, tmp_path):
+    changes = ["model.preset=null", "model.config={}", f"model.checkpoint={run / 'model'}", "diffusion.constraints=[]"]
+    arguments = [*ARGUMENTS[:3], *changes, "training.max_steps=3", f"output_dir={tmp_path / 'run'}"]
+    assert train_diffusion.main(arguments) == 0
+    before, after = (AstroDatacubeForDiffusion.from_pretrained(each / "model") for each in (run, tmp_path / "run"))
+    kept = before.forecast.state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in after.forecast.state_dict().items())
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["evaluation"]["departs_from_forecast"]
 
 
 @pytest.mark.parametrize(
