@@ -309,6 +309,7 @@ def test_constraints_refuse_what_they_cannot_hold_of():
         model(**batch)
 
 
+@pytest.mark.slow
 def test_a_compiled_forecast_is_corrected_too():
     model, batch = air_problem()
     found = torch.compile(model, backend="eager")(**batch)

@@ -161,6 +161,7 @@ def test_interrupted_and_resumed_run_is_the_uninterrupted_one(run, arguments, tm
     read_run(tmp_path / "run").assert_same(read_run(run), without_evaluation=(step,))
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on(run, arguments, tmp_path):
     out = [*arguments, f"output_dir={tmp_path / 'run'}"]
     assert kill_after(5, SCRIPT, out, tmp_path / "run") == -signal.SIGKILL
