@@ -160,6 +160,9 @@ dist.all_gather(both, flat)
 if dist.get_rank() == 0:
     print(json.dumps({"world": dist.get_world_size(), "backend": dist.get_backend(),
         "ddp": isinstance(trainer.model_wrapped, DistributedDataParallel), "same": torch.equal(*both)}))
+# Threads of gloo that are still at work at the end abort the process.
+dist.barrier()
+dist.destroy_process_group()
 """
 
 
