@@ -70,11 +70,13 @@ def splits_of_few(object_names: Collection[str]) -> dict[str, SplitName]:
     held = sorted((name for name in found if found[name] != "train"), key=_hash)
     if not train:
         raise ValueError("object_names must hold one for training; all of them are held out. Add objects.")
+    tenth = max(1, round(len(found) / 10))
     for lacking in sorted({"validation", "test"} - set(found.values())):
-        share = max(1, round(len(found) / 10))
-        taken = held[: len(held) // 2] if len(held) > 1 else train[-share:]
+        if len(held) > 1:
+            taken = held[: len(held) // 2]
+        else:
+            train, taken = train[:-tenth], train[-tenth:]
         found |= dict.fromkeys(taken, lacking)  # type: ignore[arg-type]
-        train = train[:-share] if taken[-1] in train else train
     return {spelling: found[name] for name, several in spellings.items() for spelling in several}
 
 

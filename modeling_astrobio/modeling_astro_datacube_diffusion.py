@@ -23,12 +23,12 @@ from .datacube_physics import CubePhysics
 from .modeling_astro_datacube_heads import AstroDatacubeForForecasting, CubePrediction, CubePredictor
 
 
-__all__ = ["LEAST_CHANGE", "AstroDatacubeForDiffusion", "ChangeOrigin", "DenoisingOutput"]
+__all__ = ["AstroDatacubeForDiffusion", "ChangeOrigin", "DenoisingOutput", "change_size"]
 
 Pair = tuple[torch.Tensor | None, torch.Tensor | None]
 
-LEAST_CHANGE = 1e-3
-"""Of `difference_scale`: what is added to the size of a change in whose share departures are counted."""
+# Of `difference_scale`: what is added to the size of a change, for of a state at rest nothing is forecast to change.
+_LEAST_CHANGE = 1e-3
 
 
 @dataclass
@@ -60,6 +60,19 @@ class ChangeOrigin(NamedTuple):
 
     fields: Pair
     scales: Pair
+
+
+def change_size(change: torch.Tensor, step: torch.Tensor, cell_weights: torch.Tensor) -> torch.Tensor:
+    """Return the size of what is forecast to change, in whose share departures are counted.
+
+    The root of the mean square over area, and a thousandth of `difference_scale`; NaN where nothing is known.
+
+    Args:
+        change: Shape (..., Y, X), NaN where it is not known.
+        step: `difference_scale`, broadcasts with the axes before (Y, X).
+        cell_weights: Shape (Y, X).
+    """
+    return known_mean(change.square(), cell_weights)[..., 0, 0].sqrt() + _LEAST_CHANGE * step
 
 
 class AstroDatacubeForDiffusion(CubePredictor):
@@ -148,7 +161,7 @@ class AstroDatacubeForDiffusion(CubePredictor):
         _check_noisy(noisy, read)
         if self.forecast is not None:
             forecast = (level_forecast, surface_forecast)
-            if forecast == (None, None):
+            if all(fields is None for fields in forecast):
                 forecast = self.origin(**inputs, lead_time_s=lead_time_s).fields
             read = _followed_by(read, forecast)
         inputs["level_fields"], inputs["surface_fields"] = _followed_by(read, self._in_units(noisy, levels))
@@ -214,9 +227,9 @@ class AstroDatacubeForDiffusion(CubePredictor):
             if state is None or field is None:
                 scales.append(None)
                 continue
-            size = known_mean((field - state).square(), weights)[..., 0, 0].sqrt()
-            # Of a state at rest a forecast changes nothing; of one that is not known the change is the whole.
-            scales.append(share * torch.where(size.isfinite(), size + LEAST_CHANGE * step, scale))
+            size = change_size(field - state, step, weights)
+            # Of what is not known the change is the whole.
+            scales.append(share * torch.where(size.isfinite(), size, scale))
         return ChangeOrigin(fields, (scales[0], scales[1]))
 
     def changes(self, origin: ChangeOrigin, labels: Pair) -> Pair:

@@ -108,8 +108,7 @@ class DiffusionTrainer(ChangedBatchTrainer):
         origin = whole.origin(**batch)
         clean = whole.changes(origin, labels)
         if whole.forecast is not None:
-            forecast = {"level_forecast": origin.fields[0], "surface_forecast": origin.fields[1]}
-            batch.update({name: fields for name, fields in forecast.items() if fields is not None})
+            batch["level_forecast"], batch["surface_forecast"] = origin.fields  # type: ignore[assignment]
         rows, device = len(batch["planet"]), batch["planet"].device
         share = self._random(torch.rand, (rows,), device)
         noisy: list[torch.Tensor | None] = []

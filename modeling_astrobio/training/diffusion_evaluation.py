@@ -112,27 +112,20 @@ def best_noise_correlation(
         **sampling: As there.
     """
     names = [*model.config.level_variables, *model.config.surface_variables]
+    if len(candidates) == 1:
+        return dict.fromkeys(names, candidates[0])
     misses: dict[float, dict[str, float]] = {}
-    for candidate in candidates if len(candidates) > 1 else ():
+    for candidate in candidates:
+        of_all = dict.fromkeys(names, candidate)
         figures = ensemble_figures(
-            model,
-            scheduler,
-            climates,
-            steps,
-            starts,
-            members,
-            noise_correlation=dict.fromkeys(names, candidate),
-            **sampling,
+            model, scheduler, climates, steps, starts, members, noise_correlation=of_all, **sampling
         )
         misses[candidate] = {
             name: sum(abs(math.log(ratio)) if ratio > 0 else math.inf for ratio in ratios)
             for name, ratios in figures["spread_skill_ratio"].items()
         }
-    # Variables on levels are not scored yet, and have the least.
-    return {
-        name: min(candidates, key=lambda each: misses[each].get(name, 0.0)) if misses else candidates[0]
-        for name in names
-    }
+    # Variables on levels are not scored yet, and have the first.
+    return {name: min(candidates, key=lambda each: misses[each].get(name, 0.0)) for name in names}
 
 
 def ensemble_figures(

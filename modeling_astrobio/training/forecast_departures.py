@@ -12,7 +12,7 @@ import torch
 from ..configuration_astro_datacube import FORECAST_SHARES, AstroDatacubeConfig
 from ..datacube_loss import known_mean
 from ..datacube_statistics import level_statistic, surface_statistic
-from ..modeling_astro_datacube_diffusion import LEAST_CHANGE
+from ..modeling_astro_datacube_diffusion import change_size
 from ..modeling_astro_datacube_heads import AstroDatacubeForForecasting
 from ..sphere_grid import sphere_grid
 from .datacube_data import ClimateTrajectory, batch_of_starts
@@ -92,7 +92,7 @@ def _shares(
             truth = torch.stack([fields[:, start + 1] for start in starts.tolist()])
             field = getattr(predicted, f"{kind}_fields").cpu()
             change = field - batch[f"{kind}_fields"][:, :, -1].cpu()
-            error, size = (known_mean(each.square(), weights)[..., 0, 0].double() for each in (field - truth, change))
-            kept.append(error / (size.sqrt() + LEAST_CHANGE * scale).square())
+            error = known_mean((field - truth).square(), weights)[..., 0, 0].double()
+            kept.append(error / change_size(change, scale, weights).double().square())
     level, surface = (torch.cat(kept).nanmean(0).sqrt() if kept else None for kept in squares)
     return level, surface
